@@ -1,0 +1,96 @@
+"""`python -m capserver`: run the capitalization server until SIGINT or SIGTERM."""
+
+import argparse
+import errno
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+
+from capserver import HOST, PORT
+from capserver.server import (
+    MAX_LINE,
+    POLL,
+    STACK_SIZE,
+    CapitalizationServer,
+    address_text,
+    say,
+)
+
+
+def whole_number(low: int, high: int) -> Callable[[str], int]:
+    """Return an argparse type for a whole number from `low` to `high`."""
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line of the server."""
+    count = whole_number(1, 1_000_000_000)
+    command = argparse.ArgumentParser(
+        prog="capserver",
+        description="A threaded TCP server that sends each line back in upper case.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    command.add_argument("--host", default=HOST, help="the address to listen on")
+    command.add_argument("--port", type=whole_number(0, 65535), default=PORT, help="0 picks one and says which")
+    command.add_argument(
+        "--pool",
+        type=count,
+        metavar="N",
+        help="serve at most N connections at a time; the others stay connected and wait (default: no limit)",
+    )
+    command.add_argument("--max-line", type=count, default=MAX_LINE, metavar="BYTES", help="the longest line answered")
+    command.add_argument("--verbose", action="store_true", help="a line for each connection opened and closed")
+    command.add_argument(
+        "--end-with-input",
+        action="store_true",
+        help="stop when standard input ends, as it does when the program that holds its other end dies",
+    )
+    return command
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the server; return 0 after a stop that was asked for, 2 when it can't listen."""
+    options = parser().parse_args(arguments)
+    threading.stack_size(STACK_SIZE)
+    try:
+        server = CapitalizationServer(
+            options.host, options.port, pool=options.pool, max_line=options.max_line, verbose=options.verbose
+        )
+    except OSError as error:
+        where = address_text((options.host, options.port))
+        advice = ". Stop what listens there, or choose another --port." if error.errno == errno.EADDRINUSE else ""
+        print(f"capserver: can't listen on {where}: {error.strerror}{advice}", file=sys.stderr)
+        return 2
+
+    def stop(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second signal ends it at once
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        # `shutdown` waits for `serve_forever`, which this handler interrupts: not from this thread
+        threading.Thread(target=server.shutdown).start()
+
+    def stop_at_end_of_input() -> None:
+        while sys.stdin and sys.stdin.buffer.read(4096):
+            pass
+        server.shutdown()
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    if options.end_with_input:
+        threading.Thread(target=stop_at_end_of_input, daemon=True).start()
+    served = f", {options.pool} connections at a time" if options.pool else ""
+    say(f"listening on {address_text(server.server_address)}{served}; Ctrl-C stops it")
+    server.serve_forever(POLL)
+    server.drain()
+    say(server.totals())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

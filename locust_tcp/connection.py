@@ -1,0 +1,246 @@
+"""One TCP connection to a service: deadlines and framing. Knows nothing of Locust."""
+
+import errno
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import gevent
+from gevent import socket
+from gevent.lock import BoundedSemaphore
+
+logger = logging.getLogger(__name__)
+
+CHUNK = 16 * 1024  # bytes asked of the kernel at a time
+
+# What failed ...
+CONNECT: Final = "connect"
+REPLY: Final = "reply"
+# ... and how. These are all the texts there are: details that vary go to the log.
+REFUSED: Final = "refused"
+TIMED_OUT: Final = "timed out"
+CLOSED: Final = "closed"
+CUT_SHORT: Final = "closed halfway"
+RESET: Final = "reset"
+UNREACHABLE: Final = "unreachable"
+UNKNOWN_HOST: Final = "unknown host"
+WRONG: Final = "wrong"
+TOO_MUCH: Final = "more than was asked for"
+TOO_LONG: Final = "too long"
+NOT_TEXT: Final = "not text"
+NO_DESCRIPTORS: Final = "Locust out of file descriptors"
+NO_PORTS: Final = "Locust out of local ports"
+FAILED: Final = "failed"
+
+_HOW = {
+    errno.ECONNREFUSED: REFUSED,
+    errno.ECONNRESET: RESET,
+    errno.ECONNABORTED: RESET,
+    errno.EPIPE: RESET,
+    errno.ETIMEDOUT: TIMED_OUT,
+    errno.EHOSTUNREACH: UNREACHABLE,
+    errno.ENETUNREACH: UNREACHABLE,
+    errno.EMFILE: NO_DESCRIPTORS,
+    errno.ENFILE: NO_DESCRIPTORS,
+    errno.EADDRNOTAVAIL: NO_PORTS,
+}
+
+
+class TcpError(Exception):
+    """Why a connect or an exchange failed.
+
+    Its text is `what: how`, both from the constants above, so that the Failures page has one row
+    per kind of failure and not one per failure.
+    """
+
+    def __init__(self, what: str, how: str) -> None:
+        super().__init__(f"{what}: {how}")
+
+    def __repr__(self) -> str:
+        return str(self)  # Locust shows the repr
+
+    @classmethod
+    def of(cls, what: str, error: OSError) -> "TcpError":
+        """Return the failure that an error of the operating system amounts to."""
+        if isinstance(error, socket.gaierror):
+            return cls(what, UNKNOWN_HOST)
+        if isinstance(error, TimeoutError):
+            return cls(what, TIMED_OUT)
+        return cls(what, _HOW.get(error.errno or 0, FAILED))
+
+
+@dataclass
+class Endpoint:
+    """Where a service listens. Its name is looked up once and shared by every connection to it.
+
+    Looking a name up takes one of the resolver's few threads: thousands of users that each did
+    would spend their first seconds queueing.
+    """
+
+    name: str
+    port: int
+    _addresses: list[tuple[int, tuple[Any, ...]]] = field(default_factory=list)
+    _lookup: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(1))
+
+    @classmethod
+    def parse(cls, host: str | None) -> "Endpoint":
+        """Return the endpoint that `[tcp://]name:port` or `[tcp://][::1]:port` names.
+
+        Raises ValueError with a sentence that says what is wrong and what to write instead.
+        """
+        if not host:
+            raise ValueError("no host: write it as tcp://name:port, for example tcp://localhost:59898")
+        scheme, separator, rest = host.rpartition("://")
+        if separator and scheme != "tcp":
+            raise ValueError(f"host {host!r} is not a TCP service: write it as tcp://name:port")
+        advice = "write it as tcp://name:port, with a port from 1 to 65535"
+        try:
+            parts = urlsplit(f"//{rest}")
+            name, port = parts.hostname, parts.port
+        except ValueError:
+            raise ValueError(f"host {host!r} has a bad port: {advice}") from None
+        if not name or not port or parts.netloc != rest:
+            raise ValueError(f"host {host!r} has no {'port' if name and not port else 'plain name'}: {advice}")
+        return cls(name, port)
+
+    def addresses(self) -> list[tuple[int, tuple[Any, ...]]]:
+        """Return (family, address) pairs, the one that worked last in front. Raises OSError."""
+        if not self._addresses:
+            with self._lookup:  # one look-up for all who wait here
+                if not self._addresses:
+                    found = socket.getaddrinfo(self.name, self.port, type=socket.SOCK_STREAM)
+                    self._addresses = [(family, address) for family, _, _, _, address in found]
+        return self._addresses
+
+    def worked(self, position: int) -> None:
+        """Take note which of the addresses somebody listens on, so that it is tried first.
+
+        `localhost` is ::1 before it is 127.0.0.1, and a service often listens on one of them only.
+        """
+        if position:
+            self._addresses.insert(0, self._addresses.pop(position))
+
+
+class Connection:
+    """One connection, over which one exchange at a time is made.
+
+    Arguments: a connected gevent socket, and how many bytes the reply to one request may have.
+    Every method that waits raises TcpError. After one the connection is of no use but to `close`.
+    """
+
+    def __init__(self, sock: socket.socket, max_reply: int) -> None:
+        self._sock = sock
+        self._max_reply = max_reply
+        self._buffer = bytearray()
+        self._deadline = 0.0
+        self.received = 0
+        """Bytes of this exchange's reply that have arrived."""
+
+    @classmethod
+    def open(cls, endpoint: Endpoint, timeout: float, max_reply: int) -> "Connection":
+        """Connect to the first of the endpoint's addresses that answers.
+
+        `timeout` in seconds is for the look-up and all the addresses together. Raises TcpError.
+        """
+        try:
+            with gevent.Timeout(timeout, TimeoutError()):
+                failure: OSError = ConnectionRefusedError(errno.ECONNREFUSED, "no address")
+                for position, (family, address) in enumerate(list(endpoint.addresses())):
+                    try:
+                        sock = _connected(family, address)
+                    except TimeoutError:
+                        raise
+                    except OSError as error:
+                        failure = error
+                    else:
+                        endpoint.worked(position)
+                        return cls(sock, max_reply)
+                raise failure
+        except OSError as error:
+            logger.debug("connecting to %s:%s: %r", endpoint.name, endpoint.port, error)
+            raise TcpError.of(CONNECT, error) from error
+
+    def send(self, payload: bytes, timeout: float) -> None:
+        """Begin an exchange: send its request. `timeout` in seconds is for the whole exchange."""
+        self._deadline = time.monotonic() + timeout
+        self.received = 0
+        try:
+            self._expect_silence()
+            self._sock.settimeout(timeout)
+            self._sock.sendall(payload)
+        except OSError as error:
+            raise TcpError.of(REPLY, error) from error
+
+    def _expect_silence(self) -> None:
+        """Make sure that what is read next is the reply to what is sent next."""
+        self._sock.settimeout(0)
+        try:
+            unasked = self._sock.recv(1)
+        except BlockingIOError:
+            return
+        raise TcpError(REPLY, TOO_MUCH if unasked else CLOSED)
+
+    def read_until(self, separator: bytes = b"\n") -> bytes:
+        """Return the bytes up to and including the next `separator`."""
+        searched = 0
+        while (found := self._buffer.find(separator, searched)) < 0:
+            searched = max(0, len(self._buffer) - len(separator) + 1)
+            self._receive()
+        return self._take(found + len(separator))
+
+    def read_exactly(self, count: int) -> bytes:
+        """Return the next `count` bytes."""
+        if count - len(self._buffer) > self._max_reply - self.received:
+            raise TcpError(REPLY, TOO_LONG)
+        while len(self._buffer) < count:
+            self._receive()
+        return self._take(count)
+
+    def end(self) -> None:
+        """End the exchange. Bytes that are left over are nobody's reply: TcpError."""
+        if self._buffer:
+            raise TcpError(REPLY, TOO_MUCH)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._sock.close()
+
+    def _take(self, count: int) -> bytes:
+        taken = bytes(self._buffer[:count])
+        del self._buffer[:count]
+        return taken
+
+    def _receive(self) -> None:
+        """Wait for more of the reply, until the exchange's deadline."""
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TcpError(REPLY, TIMED_OUT)
+        room = self._max_reply - self.received
+        if room <= 0:
+            raise TcpError(REPLY, TOO_LONG)
+        try:
+            self._sock.settimeout(left)
+            chunk = self._sock.recv(min(room, CHUNK))
+        except OSError as error:
+            raise TcpError.of(REPLY, error) from error
+        if not chunk:
+            raise TcpError(REPLY, CUT_SHORT if self.received else CLOSED)
+        self._buffer += chunk
+        self.received += len(chunk)
+
+
+def _connected(family: int, address: tuple[Any, ...]) -> socket.socket:
+    """Return a socket connected to a numeric address. Raises OSError."""
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # the end of a long request must not wait
+        sock.connect(address)
+        if sock.getsockname() == sock.getpeername():
+            # Nobody listens on this port, but the kernel chose it for our own end (RFC 9293, 3.5).
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "connected to itself")
+    except BaseException:
+        sock.close()
+        raise
+    return sock

@@ -1,0 +1,81 @@
+"""Options and hosts checked before a test starts, on the command line and in the start form alike."""
+
+import argparse
+import math
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from flask import Response, jsonify, request
+from locust import events
+from locust.argument_parser import default_args_dict, get_parser
+from locust.env import Environment
+from locust.runners import WorkerRunner
+
+from locust_tcp.connection import Endpoint
+from locust_tcp.user import TcpUser
+
+
+def seconds(*, zero: bool = False) -> Callable[[str], float]:
+    """Return an argparse type for a number of seconds above 0, or with `zero` from 0."""
+
+    def parse(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds {'from' if zero else 'above'} 0")
+        return number
+
+    return parse
+
+
+def _bad_host(environment: Environment, host: str | None) -> str | None:
+    """Return what is wrong with `host`, or where there is none, with the user classes' own."""
+    for user_class in environment.user_classes:
+        if issubclass(user_class, TcpUser):
+            try:
+                Endpoint.parse(host or user_class.host)
+            except ValueError as error:
+                return str(error)
+    return None
+
+
+def _bad_option(name: str, text: str) -> str | None:
+    """Return what the command line would say to an option's value, or None if it would take it."""
+    action = get_parser().args_included_in_web_ui.get(name)
+    if action is None or name in default_args_dict():  # Locust checks its own
+        return None
+    try:
+        value = action.type(text) if callable(action.type) else text
+    except (argparse.ArgumentTypeError, ValueError, TypeError) as error:
+        return f"{name}: {error}"
+    if action.choices and value not in action.choices:
+        return f"{name}: {text!r} is not one of {', '.join(map(str, action.choices))}"
+    return None
+
+
+@events.init.add_listener
+def _check(environment: Environment, **_: Any) -> None:
+    """Refuse a bad --host at once, and bad values in the start form when Start is pressed.
+
+    Locust's own form converts values but checks none, and answers a bad number with a
+    traceback's last line.
+    """
+    if isinstance(environment.runner, WorkerRunner):
+        return  # its host and options come from the master, which has checked them
+    if (environment.host or environment.web_ui is None) and (message := _bad_host(environment, environment.host)):
+        sys.exit(f"locust: error: {message}")
+    if environment.web_ui is None or environment.web_ui.app is None:
+        return
+
+    @environment.web_ui.app.before_request
+    def check_form() -> Response | None:
+        if request.method != "POST" or not request.path.endswith("/swarm"):
+            return None
+        options = (_bad_option(name, text) for name, text in request.form.items() if name != "host")
+        message = _bad_host(environment, request.form.get("host")) or next(filter(None, options), None)
+        if message is None:
+            return None
+        return jsonify({"success": False, "message": message, "host": environment.host})

@@ -1,0 +1,99 @@
+"""Start the service under test with Locust, when nobody else has."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import gevent
+import gevent.event
+from gevent import socket, subprocess
+from locust import events
+from locust.env import Environment
+from locust.runners import WorkerRunner
+
+logger = logging.getLogger(__name__)
+
+PROBE_TIMEOUT = 2.0  # seconds to find out whether somebody listens; on this machine it takes none
+START_TIMEOUT = 10.0  # seconds that the service gets to say its first word
+STOP_TIMEOUT = 10.0  # seconds that it gets to end, after which it is killed
+
+
+def start_service(host: str, command: Sequence[str], directory: str) -> None:
+    """Have `command` run as a process of its own whenever a test needs `host` and nobody listens there.
+
+    For locustfiles. Arguments: `host`, the address that the users have when none is given, as
+    scheme://name:port; `command`, which prints a line once it listens and ends when its standard
+    input does, so that it ends with Locust however Locust ends; `directory` to run it in.
+
+    Nothing is started with `--host`, with another value in the Host field, or on a worker. The
+    log says what was done, and has the service's own lines.
+    """
+    service = _Service(host, command, directory)
+
+    @events.init.add_listener
+    def init(environment: Environment, **_: Any) -> None:
+        if environment.host or isinstance(environment.runner, WorkerRunner):
+            return
+        environment.events.test_start.add_listener(service.start)
+        environment.events.quit.add_listener(service.stop)
+
+
+class _Service:
+    def __init__(self, host: str, command: Sequence[str], directory: str) -> None:
+        self._host = host
+        self._command = command
+        self._directory = directory
+        self._process: subprocess.Popen[str] | None = None
+        self._reader: gevent.Greenlet | None = None
+        self._stopping = False
+
+    def start(self, environment: Environment, **_: Any) -> None:
+        if environment.host and environment.host != self._host:
+            return
+        if self._process and self._process.poll() is None:
+            return
+        if self._listening():
+            logger.info("Using the service that listens on %s already", self._host)
+            return
+        self._process = subprocess.Popen(
+            self._command,
+            cwd=self._directory,
+            stdin=subprocess.PIPE,  # never written to: it ends when Locust does
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for Locust, whose users still need the service then
+        )
+        logger.info("Nobody listens on %s: started its service, which ends with Locust", self._host)
+        listening = gevent.event.Event()
+        self._reader = gevent.spawn(self._log, self._process, listening)
+        if not listening.wait(START_TIMEOUT):
+            logger.warning("The service has not said yet that it listens; starting the test all the same")
+
+    def stop(self, **_: Any) -> None:
+        if self._process is None or self._reader is None:
+            return
+        self._stopping = True
+        self._process.stdin.close()
+        self._reader.join(STOP_TIMEOUT)
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+
+    def _listening(self) -> bool:
+        parts = urlsplit(self._host)
+        try:
+            with socket.create_connection((parts.hostname, parts.port), PROBE_TIMEOUT) as sock:
+                return bool(sock.getsockname() != sock.getpeername())  # the same: connected to itself
+        except OSError:
+            return False
+
+    def _log(self, process: "subprocess.Popen[str]", listening: gevent.event.Event) -> None:
+        """Pass the service's lines on to the log until it ends."""
+        for line in process.stdout:
+            logger.info("%s", line.rstrip())
+            listening.set()
+        listening.set()  # it never will
+        if not self._stopping:
+            logger.error("The service on %s has ended by itself, with exit code %s", self._host, process.wait())

@@ -1,0 +1,171 @@
+"""TcpClient and TcpUser: time each exchange and fire Locust's `request` event, once."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+from gevent.pool import Group
+from locust import User, events
+from locust.env import Environment
+
+from locust_tcp.connection import CONNECT, NOT_TEXT, REPLY, WRONG, Connection, Endpoint, TcpError
+
+logger = logging.getLogger(__name__)
+
+REQUEST_TYPE = "TCP"  # the Type column
+DEFAULT_NAME = "request"  # the Name column of requests that were given no name
+
+Reply = str | bytes
+
+_endpoints: dict[str | None, Endpoint] = {}  # shared by all users of this process
+
+
+@events.test_start.add_listener
+def _forget_addresses(environment: Environment, **_: Any) -> None:
+    _endpoints.clear()  # a service may have moved since the last test
+
+
+class TcpClient:
+    """Makes a TcpUser's requests. Locust's users find it at `self.client`."""
+
+    def __init__(self, user: "TcpUser") -> None:
+        self._user = user
+        self._connection: Connection | None = None
+        if user.host not in _endpoints:
+            _endpoints[user.host] = Endpoint.parse(user.host)
+        self._endpoint = _endpoints[user.host]
+
+    def request(
+        self,
+        payload: Reply,
+        *,
+        name: str | None = None,
+        expect: Reply | Callable[[Any], object] | None = None,
+        read: Callable[[Connection], Reply] | None = None,
+    ) -> Reply | None:
+        """Send a request, wait for its reply, and report the exchange to Locust.
+
+        Arguments: `payload`, a str (sent as UTF-8 with the user's `eol` behind it) or bytes (sent
+        as they are); `name`, the row of the statistics that it counts for; `expect`, the reply that
+        is wanted, or a function of the reply that says whether it is; `read`, a function of the
+        Connection that reads one reply with its `read_until` and `read_exactly` and returns str or
+        bytes, or raises ValueError for a reply that it can't make sense of (without it: one line).
+
+        Returns the reply (a line comes as str without its `eol`), or None where there was none or
+        not the expected one. Never raises for what the network or the service does.
+
+        Fires one `request` event, of type TCP: a success, or a failure with a TcpError. Where there
+        is no connection yet it is opened first, with an event of its own named `connect`; if that
+        fails no exchange takes place. A user that is stopped meanwhile fires nothing.
+        """
+        connection = self._connection or self._connect()
+        if connection is None:
+            return None
+        user = self._user
+        data = payload.encode() + user.eol if isinstance(payload, str) else payload
+        reply: Reply | None = None
+        failure: TcpError | None = None
+        arrived = None
+        start_time = time.time()
+        sent = time.perf_counter()
+        try:
+            connection.send(data, user.timeout)
+            reply = read(connection) if read else connection.read_until(user.eol)
+            arrived = time.perf_counter()
+            connection.end()
+            if read is None and isinstance(reply, bytes):
+                reply = reply[: -len(user.eol)].decode()
+            if expect is not None and not (expect(reply) if callable(expect) else reply == expect):
+                logger.debug("%s: not the expected reply: %.200r", name, reply)
+                raise TcpError(REPLY, WRONG)
+        except TcpError as error:
+            failure = error
+        except UnicodeDecodeError:
+            failure = TcpError(REPLY, NOT_TEXT)
+        except ValueError as error:
+            logger.debug("%s: %r", name, error)
+            failure = TcpError(REPLY, WRONG)
+        except BaseException:
+            self.close()  # a stopped user, or a mistake in the locustfile: no event, no leftovers
+            raise
+        response_time = ((arrived or time.perf_counter()) - sent) * 1000
+        if failure:
+            reply = None
+        if failure or user.connection == "per-request":
+            self.close()
+        self._fire(name or DEFAULT_NAME, start_time, response_time, connection.received, reply, failure)
+        return reply
+
+    def close(self) -> None:
+        """Close the connection, if there is one; the next request opens another."""
+        if self._connection:
+            self._connection.close()
+            self._connection = None
+
+    def _connect(self) -> Connection | None:
+        user = self._user
+        failure = None
+        start_time = time.time()
+        begun = time.perf_counter()
+        try:
+            self._connection = Connection.open(self._endpoint, user.connect_timeout, user.max_reply)
+        except TcpError as error:
+            failure = error
+        self._fire(CONNECT, start_time, (time.perf_counter() - begun) * 1000, 0, None, failure)
+        return self._connection
+
+    def _fire(
+        self,
+        name: str,
+        start_time: float,
+        response_time: float,
+        response_length: int,
+        response: Reply | None,
+        exception: TcpError | None,
+    ) -> None:
+        user = self._user
+        user.environment.events.request.fire(
+            request_type=REQUEST_TYPE,
+            name=name,
+            start_time=start_time,
+            response_time=response_time,
+            response_length=response_length,
+            response=response,
+            context=user.context(),
+            exception=exception,
+        )
+
+
+class TcpUser(User):
+    """A Locust user of a raw TCP service. Subclass it, set `host`, write tasks.
+
+    The class attributes are its configuration.
+    """
+
+    abstract = True
+
+    eol: bytes = b"\n"
+    """Ends a request that is given as str, and the line that is read as its reply."""
+
+    timeout: float = 5.0
+    """Seconds for a whole exchange: nobody waits longer, and a reply that drips in must not last for ever."""
+
+    connect_timeout: float = 5.0
+    """Seconds for looking the name up and connecting: enough for one lost SYN (1 s, then 2 s; RFC 6298)."""
+
+    connection: Literal["persistent", "per-request"] = "persistent"
+    """How long a connection lives: as long as its user, or for one request."""
+
+    max_reply: int = 1024 * 1024
+    """Bytes that the reply to one request may have: a runaway service must not fill Locust's memory."""
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        self.client = TcpClient(self)
+
+    def start(self, group: Group) -> Any:
+        """Start the user's greenlet; its connection is closed however that ends. Called by Locust."""
+        greenlet = super().start(group)
+        greenlet.rawlink(lambda _: self.client.close())
+        return greenlet

@@ -1,0 +1,87 @@
+"""A swarm on the capitalization server: run `locust`, open http://localhost:8089, press Start.
+
+The server sends back each line in upper case. A swarm is many simulated users, all doing that at
+once. What a user does, how often, and which answer is the right one stands below; for a service of
+your own, this is the file to copy and change.
+"""
+
+import os
+import sys
+from typing import Any
+
+from locust import constant, events, task
+from locust.argument_parser import LocustArgumentParser
+from locust.env import Environment
+
+from locust_tcp import TcpUser, seconds, start_service
+
+HOST = "tcp://localhost:59898"  # where the users go when the Host field or --host says nothing else
+STOP_TIMEOUT = 1  # seconds that stopped users get to finish their exchange, so that both sides count it
+
+# Nobody there? Then the bundled server is started, and ends with Locust. For a service of your own,
+# name your own command here, or delete this and start your service yourself.
+start_service(
+    HOST,
+    [sys.executable, "-m", "capserver", "--end-with-input"],
+    directory=os.path.dirname(os.path.abspath(__file__)),
+)
+
+WORD = "hello"
+# Upper case is not always as long as lower case: each ß becomes SS, each ﬁ becomes FI.
+SENTENCE = "ein süßer ﬁsch grüßt die weiße ὀδύσσεια"
+LONG_LINE = "all work and no play makes jack a dull boy " * 760  # about 32 KB
+
+
+class CapitalizationUser(TcpUser):
+    """One simulated user.
+
+    Locust starts as many of these as you ask for. Each has a connection of its own and does one
+    thing after the other: it picks a task at random, does it, waits, picks the next.
+    """
+
+    host = HOST
+
+    # The number is the task's weight: of ten tasks that a user does, about six are `word`, three
+    # `sentence` and one `long_line`. Each method marked @task is one thing that a user may do.
+    @task(6)
+    def word(self) -> None:
+        # One line goes out and one comes back. `name` is the row in the statistics that it counts
+        # for, and `expect` the reply that is right: any other one is a failure, however fast it came.
+        self.client.request(WORD, name="word", expect=WORD.upper())
+
+    @task(3)
+    def sentence(self) -> None:
+        # Beyond ASCII the server has to decode, and what comes back has another length.
+        self.client.request(SENTENCE, name="sentence", expect=SENTENCE.upper())
+
+    @task(1)
+    def long_line(self) -> None:
+        # More than one packet holds: what counts here is how fast bytes get through.
+        self.client.request(LONG_LINE, name="long line", expect=LONG_LINE.upper())
+
+
+@events.init_command_line_parser.add_listener
+def add_options(parser: LocustArgumentParser) -> None:
+    """Add this locustfile's options to Locust's command line and to its start form."""
+    parser.add_argument(
+        "--connection",
+        choices=["persistent", "per-request"],
+        default=TcpUser.connection,
+        help="a connection lives as long as its user, or for one request",
+    )
+    parser.add_argument(
+        "--timeout", type=seconds(), default=TcpUser.timeout, help="seconds for a whole request and its reply"
+    )
+    parser.add_argument(
+        "--wait", type=seconds(zero=True), default=0.0, help="seconds that a user waits between two requests"
+    )
+    parser.set_defaults(stop_timeout=STOP_TIMEOUT)
+
+
+@events.test_start.add_listener
+def apply_options(environment: Environment, **_: Any) -> None:
+    """Give the users the options that this test was started with."""
+    options = environment.parsed_options
+    CapitalizationUser.connection = options.connection
+    CapitalizationUser.timeout = options.timeout
+    CapitalizationUser.wait_time = constant(options.wait)
