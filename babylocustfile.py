@@ -9,8 +9,8 @@ splendid, and still not one request succeeded. A response is not a success befor
 at it, and a load test has to speak the protocol of the service. locustfile.py does both.
 """
 
-import os
 import sys
+from pathlib import Path
 
 from locust import HttpUser, constant, task
 
@@ -21,7 +21,7 @@ HOST = "http://localhost:59898"
 start_service(
     HOST,
     [sys.executable, "-m", "capserver", "--end-with-input"],
-    directory=os.path.dirname(os.path.abspath(__file__)),
+    directory=Path(__file__).parent,
 )
 
 

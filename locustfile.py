@@ -5,8 +5,8 @@ once. What a user does, how often, and which answer is the right one stands belo
 your own, this is the file to copy and change.
 """
 
-import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from locust import constant, events, task
@@ -23,7 +23,7 @@ STOP_TIMEOUT = 1  # seconds that stopped users get to finish their exchange, so 
 start_service(
     HOST,
     [sys.executable, "-m", "capserver", "--end-with-input"],
-    directory=os.path.dirname(os.path.abspath(__file__)),
+    directory=Path(__file__).parent,
 )
 
 WORD = "hello"
@@ -81,7 +81,7 @@ def add_options(parser: LocustArgumentParser) -> None:
 @events.test_start.add_listener
 def apply_options(environment: Environment, **_: Any) -> None:
     """Give the users the options that this test was started with."""
-    options = environment.parsed_options
+    options: Any = environment.parsed_options
     CapitalizationUser.connection = options.connection
     CapitalizationUser.timeout = options.timeout
     CapitalizationUser.wait_time = constant(options.wait)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,7 +20,7 @@ START_TIMEOUT = 10.0  # seconds that the service gets to say its first word
 STOP_TIMEOUT = 10.0  # seconds that it gets to end, after which it is killed
 
 
-def start_service(host: str, command: Sequence[str], directory: str) -> None:
+def start_service(host: str, command: Sequence[str], directory: Path) -> None:
     """Have `command` run as a process of its own whenever a test needs `host` and nobody listens there.
 
     For locustfiles. Arguments: `host`, the address that the users have when none is given, as
@@ -40,12 +41,12 @@ def start_service(host: str, command: Sequence[str], directory: str) -> None:
 
 
 class _Service:
-    def __init__(self, host: str, command: Sequence[str], directory: str) -> None:
+    def __init__(self, host: str, command: Sequence[str], directory: Path) -> None:
         self._host = host
         self._command = command
         self._directory = directory
         self._process: subprocess.Popen[str] | None = None
-        self._reader: gevent.Greenlet | None = None
+        self._reader: gevent.Greenlet[..., None] | None = None
         self._stopping = False
 
     def start(self, environment: Environment, **_: Any) -> None:
@@ -72,8 +73,8 @@ class _Service:
             logger.warning("The service has not said yet that it listens; starting the test all the same")
 
     def stop(self, **_: Any) -> None:
-        if self._process is None or self._reader is None:
-            return
+        if self._process is None or self._process.stdin is None or self._reader is None:
+            return  # it was not started
         self._stopping = True
         self._process.stdin.close()
         self._reader.join(STOP_TIMEOUT)
@@ -91,7 +92,7 @@ class _Service:
 
     def _log(self, process: "subprocess.Popen[str]", listening: gevent.event.Event) -> None:
         """Pass the service's lines on to the log until it ends."""
-        for line in process.stdout:
+        for line in process.stdout or ():
             logger.info("%s", line.rstrip())
             listening.set()
         listening.set()  # it never will
