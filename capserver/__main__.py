@@ -65,7 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     except OSError as error:
         where = address_text((options.host, options.port))
-        advice = ". Stop what listens there, or choose another --port." if error.errno == errno.EADDRINUSE else ""
+        # The port may also be the near end of somebody's connection: those keep theirs for a minute.
+        advice = (
+            ". Stop what uses it, wait a minute, or choose another --port." if error.errno == errno.EADDRINUSE else ""
+        )
         print(f"capserver: can't listen on {where}: {error.strerror}{advice}", file=sys.stderr)
         return 2
 

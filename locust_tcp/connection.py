@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import struct
 import time
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -238,7 +239,9 @@ def _connected(family: int, address: tuple[Any, ...]) -> socket.socket:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # the end of a long request must not wait
         sock.connect(address)
         if sock.getsockname() == sock.getpeername():
-            # Nobody listens on this port, but the kernel chose it for our own end (RFC 9293, 3.5).
+            # Nobody listens on this port, but the kernel chose it for our own end (RFC 9293, 3.5). An
+            # orderly close would keep the port for a minute, and the service from starting there.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             raise ConnectionRefusedError(errno.ECONNREFUSED, "connected to itself")
     except BaseException:
         sock.close()

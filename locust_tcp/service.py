@@ -8,10 +8,12 @@ from urllib.parse import urlsplit
 
 import gevent
 import gevent.event
-from gevent import socket, subprocess
+from gevent import subprocess
 from locust import events
 from locust.env import Environment
 from locust.runners import WorkerRunner
+
+from locust_tcp.connection import Connection, Endpoint, TcpError
 
 logger = logging.getLogger(__name__)
 
@@ -84,11 +86,12 @@ class _Service:
 
     def _listening(self) -> bool:
         parts = urlsplit(self._host)
+        endpoint = Endpoint(parts.hostname or "", parts.port or 0)
         try:
-            with socket.create_connection((parts.hostname, parts.port), PROBE_TIMEOUT) as sock:
-                return bool(sock.getsockname() != sock.getpeername())  # the same: connected to itself
-        except OSError:
+            Connection.open(endpoint, PROBE_TIMEOUT, max_reply=0).close()
+        except TcpError:
             return False
+        return True
 
     def _log(self, process: "subprocess.Popen[str]", listening: gevent.event.Event) -> None:
         """Pass the service's lines on to the log until it ends."""

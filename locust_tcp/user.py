@@ -1,13 +1,16 @@
 """TcpClient and TcpUser: time each exchange and fire Locust's `request` event, once."""
 
 import logging
+import signal
 import time
 from collections.abc import Callable
 from typing import Any, Literal
 
+import gevent
 from gevent.pool import Group
 from locust import User, events
 from locust.env import Environment
+from locust.user.task import LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING
 
 from locust_tcp.connection import CONNECT, NOT_TEXT, REPLY, WRONG, Connection, Endpoint, TcpError
 
@@ -24,6 +27,17 @@ _endpoints: dict[str | None, Endpoint] = {}  # shared by all users of this proce
 @events.test_start.add_listener
 def _forget_addresses(environment: Environment, **_: Any) -> None:
     _endpoints.clear()  # a service may have moved since the last test
+
+
+@events.init.add_listener
+def _interrupt_nobody_else(**_: Any) -> None:
+    """Have Ctrl-C interrupt Locust's main greenlet, which then stops the users as Stop does.
+
+    By itself it interrupts whichever greenlet is running: under load that is a user in the middle
+    of an exchange, which ends with a traceback and is missing from the counts.
+    """
+    main, hub = gevent.getcurrent(), gevent.get_hub()
+    gevent.signal_handler(signal.SIGINT, lambda: hub.loop.run_callback(main.throw, KeyboardInterrupt))
 
 
 class TcpClient:
@@ -169,3 +183,16 @@ class TcpUser(User):
         greenlet = super().start(group)
         greenlet.rawlink(lambda _: self.client.close())
         return greenlet
+
+    def stop(self, force: bool = False) -> bool:
+        """Stop the user: at once with `force`, else when its exchange is over. Called by Locust.
+
+        Locust kills a user that waits between two tasks, but that takes a turn of the event loop, in
+        which the user may have begun its next exchange: the service would count one that nobody
+        reports. A user that knows that it is stopping ends by itself when its wait is over.
+        """
+        if force or self._state != LOCUST_STATE_WAITING:
+            return bool(super().stop(force))
+        self._state = LOCUST_STATE_STOPPING
+        self.group.killone(self.greenlet)
+        return True

@@ -48,11 +48,23 @@ def listens(port: int) -> bool:
 class Program:
     """A process of the kit. Its output, standard error included, goes to a file."""
 
-    def __init__(self, *command: str | Path, output: Path, cwd: Path = KIT) -> None:
+    def __init__(
+        self,
+        *command: str | Path,
+        output: Path,
+        cwd: Path = KIT,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._output = output
         with output.open("w") as file:
             self.process = subprocess.Popen(
-                [str(part) for part in command], cwd=cwd, stdin=subprocess.DEVNULL, stdout=file, stderr=file
+                [str(part) for part in command],
+                cwd=cwd,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,  # a process group of its own, as behind a terminal
             )
 
     @property
@@ -84,9 +96,11 @@ class Program:
 
 
 @contextlib.contextmanager
-def program(*command: str | Path, output: Path, cwd: Path = KIT) -> Iterator[Program]:
+def program(
+    *command: str | Path, output: Path, cwd: Path = KIT, environment: Mapping[str, str] | None = None
+) -> Iterator[Program]:
     """Run a program for the length of a with-block."""
-    running = Program(*command, output=output, cwd=cwd)
+    running = Program(*command, output=output, cwd=cwd, environment=environment)
     try:
         yield running
     finally:

@@ -1,0 +1,129 @@
+"""locust_tcp/service.py: the bundled server starts with a test that needs it, and ends with Locust."""
+
+import contextlib
+import os
+import signal
+import socket
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from capserver import PORT
+from tests import kit
+
+SWARM = ("--headless", "--users", "5", "--spawn-rate", "5")
+STARTED = "Nobody listens on tcp://localhost:59898: started its service"
+
+
+@pytest.fixture(autouse=True)
+def port_is_free() -> None:
+    """Wait until the port is free: it may be the near end of some other test's connection, for a minute."""
+    if kit.listens(PORT):
+        pytest.skip(f"somebody listens on port {PORT}")
+    kit.eventually(can_listen, patience=70)
+
+
+def can_listen() -> bool:
+    with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", PORT)):
+        return True
+    return False
+
+
+def bundled(locust: kit.Program) -> list[psutil.Process]:
+    """Return the servers that a Locust, or one of its workers, has started."""
+    children = psutil.Process(locust.process.pid).children(recursive=True)
+    return [child for child in children if "capserver" in child.cmdline()]
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_it_starts_when_nobody_listens_and_ends_with_locust(tmp_path: Path, how: signal.Signals) -> None:
+    with kit.program(kit.LOCUST, *SWARM, output=tmp_path / "log") as locust:
+        locust.says(STARTED)
+        locust.says(r"word +[1-9]")
+        (server,) = bundled(locust)
+        # As Ctrl-C does, to the whole process group: the users still need the server at that moment.
+        os.killpg(locust.process.pid, how)
+        assert locust.ends() == (-how if how == signal.SIGKILL else 0)
+        kit.eventually(lambda: not kit.listens(PORT) and not server.is_running())
+    if how != signal.SIGKILL:
+        assert "answered" in locust.output.splitlines()[-1], "the server's totals are the last word"
+    assert "Traceback" not in locust.output
+
+
+def test_one_that_listens_already_is_used_and_outlives_locust(tmp_path: Path) -> None:
+    with (
+        kit.server("--port", str(PORT), output=tmp_path / "server") as server,
+        kit.program(kit.LOCUST, *SWARM, "--run-time", "2s", output=tmp_path / "log") as locust,
+    ):
+        locust.says("Using the service that listens on tcp://localhost:59898 already")
+        assert bundled(locust) == []
+        assert locust.ends() == 0
+        assert server.process.poll() is None
+        assert server.totals()[0] > 0
+
+
+def test_nothing_is_started_with_a_host(tmp_path: Path) -> None:
+    host = ("--host", "tcp://localhost:59898")
+    with kit.program(kit.LOCUST, *SWARM, *host, output=tmp_path / "log") as locust:
+        locust.says(r"connect +[1-9]")
+        assert bundled(locust) == []
+        locust.stop()
+    assert "connect: refused" in locust.output
+
+
+def test_nothing_is_started_with_another_host_in_the_form(tmp_path: Path) -> None:
+    with kit.server(output=tmp_path / "server") as server, web(tmp_path) as (locust, url):
+        start(url, server.host)
+        locust.says("All users spawned")
+        assert bundled(locust) == []
+        assert not kit.listens(PORT)
+
+
+def test_it_is_started_again_for_the_next_test_when_it_has_died(tmp_path: Path) -> None:
+    with web(tmp_path) as (locust, url):
+        start(url, "tcp://localhost:59898")
+        locust.says("All users spawned")
+        (server,) = bundled(locust)
+        server.kill()
+        locust.says("has ended by itself, with exit code -9")
+        urllib.request.urlopen(f"{url}/stop", data=b"", timeout=kit.PATIENCE)
+        start(url, "tcp://localhost:59898")
+        kit.eventually(lambda: kit.listens(PORT))
+        assert len(bundled(locust)) == 1
+
+
+def test_only_the_master_starts_one(tmp_path: Path) -> None:
+    port = str(kit.free_port())
+    worker = (kit.LOCUST, "--worker", "--master-port", port)
+    master = (kit.LOCUST, *SWARM, "--master", "--master-bind-port", port, "--expect-workers", "1")
+    with (
+        kit.program(*worker, output=tmp_path / "worker") as working,
+        kit.program(*master, output=tmp_path / "master") as leading,
+    ):
+        leading.says(STARTED)
+        leading.says(r"word +[1-9]")
+        assert len(bundled(leading)) == 1
+        assert bundled(working) == []
+        leading.stop()
+        working.ends()
+
+
+@contextlib.contextmanager
+def web(folder: Path) -> Iterator[tuple[kit.Program, str]]:
+    """Run Locust with its web UI; yields it and the address."""
+    port = kit.free_port()
+    options = ("--web-port", str(port), "--web-host", "127.0.0.1")
+    with kit.program(kit.LOCUST, *options, output=folder / "log") as locust:
+        kit.eventually(lambda: kit.listens(port))
+        yield locust, f"http://127.0.0.1:{port}"
+
+
+def start(url: str, host: str) -> None:
+    """Press Start."""
+    form = urllib.parse.urlencode({"user_count": 3, "spawn_rate": 3, "host": host}).encode()
+    with urllib.request.urlopen(f"{url}/swarm", data=form, timeout=kit.PATIENCE) as answer:
+        assert b'"success": true' in answer.read().replace(b'":true', b'": true')

@@ -1,0 +1,221 @@
+"""locust_tcp/connection.py: framing, deadlines and addresses, over real sockets."""
+
+import contextlib
+import itertools
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import gevent
+import gevent.socket
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from locust_tcp.connection import Connection, Endpoint, TcpError
+from tests import kit, peers
+
+MAX_REPLY = 1000
+TIMEOUT = 5.0
+
+
+@contextlib.contextmanager
+def pair(max_reply: int = MAX_REPLY) -> Iterator[tuple[Connection, gevent.socket.socket]]:
+    """A Connection and the socket at its other end, after a request was sent and taken."""
+    ours, theirs = gevent.socket.socketpair()
+    connection = Connection(ours, max_reply)
+    with theirs:
+        connection.send(b"?", TIMEOUT)
+        assert theirs.recv(1) == b"?"
+        yield connection, theirs
+        connection.close()
+
+
+def cut(data: bytes, places: list[int]) -> list[bytes]:
+    """Cut `data` at some places."""
+    edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
+    return [data[begin:end] for begin, end in itertools.pairwise(edges)]
+
+
+def deliver(theirs: gevent.socket.socket, pieces: list[bytes]) -> "gevent.Greenlet[..., None]":
+    """Send the pieces one by one, each when the other side has had its turn."""
+
+    def run() -> None:
+        for piece in pieces:
+            theirs.sendall(piece)
+            gevent.sleep(0)
+
+    return gevent.spawn(run)
+
+
+# Separators that overlap with themselves and with what stands before them are the hard ones.
+separators = st.sampled_from([b"\n", b"\r\n", b"\n.\n", b"aab", b"abab"])
+
+
+@given(separators, st.text("ab\r\n.", max_size=99), st.lists(st.integers(0, 99), max_size=9))
+def test_read_until_finds_every_separator_however_the_bytes_come(
+    separator: bytes, text: str, places: list[int]
+) -> None:
+    data = text.encode() + separator
+    lines = [line + separator for line in data.split(separator)[:-1]]
+    with pair() as (connection, theirs):
+        delivery = deliver(theirs, cut(data, places))
+        assert [connection.read_until(separator) for _ in lines] == lines
+        delivery.get()
+
+
+@given(st.lists(st.integers(0, 50), max_size=9), st.lists(st.integers(0, 99), max_size=9))
+def test_read_exactly_returns_what_was_asked_for(counts: list[int], places: list[int]) -> None:
+    data = bytes(number % 251 for number in range(sum(counts)))
+    with pair() as (connection, theirs):
+        delivery = deliver(theirs, cut(data, places))
+        assert b"".join(connection.read_exactly(count) for count in counts) == data
+        delivery.get()
+        connection.end()
+        assert connection.received == len(data)
+
+
+@pytest.mark.parametrize("size", [MAX_REPLY, MAX_REPLY + 1])
+def test_a_reply_may_be_as_long_as_the_limit(size: int) -> None:
+    with pair() as (connection, theirs):
+        theirs.sendall(b"x" * (size - 1) + b"\n")
+        if size <= MAX_REPLY:
+            assert len(connection.read_until()) == size
+        else:
+            with pytest.raises(TcpError, match="reply: too long"):
+                connection.read_until()
+
+
+def test_bytes_that_nobody_asked_for_are_never_taken_for_a_reply() -> None:
+    with pair() as (connection, theirs):
+        theirs.sendall(b"one\n")
+        assert connection.read_until() == b"one\n"
+        connection.end()
+        theirs.sendall(b"two\n")  # between two requests
+        with pytest.raises(TcpError, match="reply: more than was asked for"):
+            connection.send(b"?", TIMEOUT)
+
+
+def test_a_request_that_nobody_takes_is_given_up_at_the_deadline() -> None:
+    ours, theirs = gevent.socket.socketpair()
+    with theirs:
+        begun = time.monotonic()
+        with pytest.raises(TcpError, match="reply: timed out"):
+            Connection(ours, MAX_REPLY).send(b"x" * 100_000_000, 0.2)
+        assert 0.2 <= time.monotonic() - begun < TIMEOUT
+
+
+def test_a_greenlet_killed_while_it_waits_is_not_held_up() -> None:
+    with pair() as (connection, _):
+        reader = gevent.spawn(connection.read_until)
+        gevent.sleep(0)
+        reader.kill(timeout=TIMEOUT)
+        assert isinstance(reader.value, gevent.GreenletExit)
+
+
+@pytest.mark.parametrize(
+    ("host", "name", "port"),
+    [
+        ("localhost:59898", "localhost", 59898),
+        ("tcp://localhost:59898", "localhost", 59898),
+        ("tcp://service.example:1", "service.example", 1),
+        ("[::1]:59898", "::1", 59898),
+        ("tcp://[::1]:65535", "::1", 65535),
+        ("127.0.0.1:80", "127.0.0.1", 80),
+    ],
+)
+def test_a_host_is_a_name_and_a_port(host: str, name: str, port: int) -> None:
+    endpoint = Endpoint.parse(host)
+    assert (endpoint.name, endpoint.port) == (name, port)
+
+
+@pytest.mark.parametrize(
+    ("host", "says"),
+    [
+        (None, "no host"),
+        ("", "no host"),
+        ("localhost", "has no port"),
+        ("tcp://localhost", "has no port"),
+        ("tcp://localhost:", "has no port"),
+        ("localhost:0", "has no port"),
+        ("localhost:http", "bad port"),
+        ("localhost:65536", "bad port"),
+        ("localhost:-1", "bad port"),
+        ("[::1", "bad port"),
+        ("::1:59898", "bad port"),
+        (":59898", "no plain name"),
+        ("tcp://localhost:59898/path", "no plain name"),
+        ("http://localhost:59898", "not a TCP service"),
+    ],
+)
+def test_a_bad_host_is_refused_with_a_sentence_that_says_what_to_write(host: str | None, says: str) -> None:
+    with pytest.raises(ValueError, match=says) as caught:
+        Endpoint.parse(host)
+    assert "tcp://name:port" in str(caught.value)
+
+
+def test_a_service_on_the_second_address_of_a_name_is_found_and_remembered() -> None:
+    # As with localhost, which is ::1 before it is 127.0.0.1.
+    with peers.peer(peers.mute) as port, pytest.MonkeyPatch.context() as patch:
+        found = [
+            gevent.socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)[0] for name in ("127.0.0.2", "127.0.0.1")
+        ]
+        patch.setattr("locust_tcp.connection.socket.getaddrinfo", lambda *_, **__: found)
+        endpoint = Endpoint("localhost", port)
+        for _ in range(2):
+            Connection.open(endpoint, TIMEOUT, MAX_REPLY).close()
+            assert [address for _, address in endpoint.addresses()] == [("127.0.0.1", port), ("127.0.0.2", port)]
+
+
+def test_a_connection_to_itself_is_refused() -> None:
+    # With one port to choose from, the kernel gives our own end the very port that we connect to.
+    port = kit.free_port()
+    with contextlib.ExitStack() as stack:
+
+        def bound(address_family: int, kind: int) -> gevent.socket.socket:
+            sock = stack.enter_context(original(address_family, kind))
+            sock.bind(("127.0.0.1", port))
+            return sock
+
+        original = gevent.socket.socket
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("locust_tcp.connection.socket.socket", bound)
+            with pytest.raises(TcpError, match="connect: refused"):
+                Connection.open(Endpoint("127.0.0.1", port), TIMEOUT, MAX_REPLY)
+
+
+def test_the_look_up_is_made_once_for_all_who_wait_for_it() -> None:
+    looked_up = []
+    original = gevent.socket.getaddrinfo
+
+    def counting(name: str, *rest: Any, **options: Any) -> Any:
+        looked_up.append(name)
+        return original(name, *rest, **options)
+
+    with peers.peer(peers.mute) as port, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("locust_tcp.connection.socket.getaddrinfo", counting)
+        endpoint = Endpoint("localhost", port)
+        opening = [gevent.spawn(Connection.open, endpoint, TIMEOUT, MAX_REPLY) for _ in range(50)]
+        for greenlet in gevent.wait(opening, timeout=kit.PATIENCE):
+            greenlet.get().close()
+    assert looked_up == ["localhost"]
+
+
+def test_the_deadline_holds_under_load_and_never_fires_early() -> None:
+    # A native thread keeps the interpreter busy meanwhile.
+    idle = threading.Event()
+    thread = threading.Thread(target=lambda: all(sum(range(1000)) for _ in iter(idle.is_set, True)))
+    thread.start()
+    try:
+        for timeout in (0.05, 0.2):
+            with pair() as (connection, _):
+                connection.send(b"", timeout)
+                begun = time.monotonic()
+                with pytest.raises(TcpError, match="reply: timed out"):
+                    connection.read_until()
+                assert timeout - 0.01 <= time.monotonic() - begun < TIMEOUT
+    finally:
+        idle.set()
+        thread.join()
