@@ -78,10 +78,15 @@ def add_options(parser: LocustArgumentParser) -> None:
     parser.set_defaults(stop_timeout=STOP_TIMEOUT)
 
 
-@events.test_start.add_listener
+@events.init.add_listener
 def apply_options(environment: Environment, **_: Any) -> None:
-    """Give the users the options that this test was started with."""
-    options: Any = environment.parsed_options
-    CapitalizationUser.connection = options.connection
-    CapitalizationUser.timeout = options.timeout
-    CapitalizationUser.wait_time = constant(options.wait)
+    """Give the users the options of the start form, and those of the form that Edit opens."""
+
+    def apply(**_: Any) -> None:
+        options: Any = environment.parsed_options
+        CapitalizationUser.connection = options.connection
+        CapitalizationUser.timeout = options.timeout
+        CapitalizationUser.wait_time = constant(options.wait)
+
+    environment.events.test_start.add_listener(apply)
+    environment.events.spawning_complete.add_listener(apply)

@@ -1,8 +1,9 @@
 """Raw TCP for Locust: a user whose client times each exchange and fires Locust's `request` event."""
 
+from locust_tcp import reports
 from locust_tcp.connection import Connection, TcpError
 from locust_tcp.form import seconds
 from locust_tcp.service import start_service
 from locust_tcp.user import TcpClient, TcpUser
 
-__all__ = ["Connection", "TcpClient", "TcpError", "TcpUser", "seconds", "start_service"]
+__all__ = ["Connection", "TcpClient", "TcpError", "TcpUser", "reports", "seconds", "start_service"]

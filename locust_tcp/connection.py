@@ -1,8 +1,16 @@
-"""One TCP connection to a service: deadlines and framing. Knows nothing of Locust."""
+"""One TCP connection to a service: deadlines, framing, arrival times. Knows nothing of Locust.
 
+The clock: `sent` is CLOCK_REALTIME just before the request's send call; `arrived` is the kernel's own
+timestamp of the reply's last byte, on the same clock; `noticed` is the clock when the user's code got
+its turn again. The service took `arrived - sent`; `noticed - arrived` is Locust's own lag.
+"""
+
+import contextlib
 import errno
 import logging
+import platform
 import struct
+import sys
 import time
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -15,6 +23,16 @@ from gevent.lock import BoundedSemaphore
 logger = logging.getLogger(__name__)
 
 CHUNK = 16 * 1024  # bytes asked of the kernel at a time
+CLOCK_STEP = 0.001  # seconds by which the realtime clock may disagree with the monotonic one in an exchange
+
+# From Linux's net_tstamp.h and socket.h (Documentation/networking/timestamping.rst), for the processors
+# that number the option like this and have 64-bit times.
+TIMESTAMPING_MACHINES = {"x86_64", "aarch64", "ppc64le", "riscv64", "s390x"}
+SO_TIMESTAMPING = 37
+SOF_TIMESTAMPING_RX_SOFTWARE = 1 << 3
+SOF_TIMESTAMPING_SOFTWARE = 1 << 4
+TIMESTAMPS = struct.Struct("=qq32x")  # three timespecs, of which the first is the software timestamp
+ANCILLARY = socket.CMSG_SPACE(TIMESTAMPS.size)
 
 # What failed ...
 CONNECT: Final = "connect"
@@ -131,13 +149,24 @@ class Connection:
     Every method that waits raises TcpError. After one the connection is of no use but to `close`.
     """
 
-    def __init__(self, sock: socket.socket, max_reply: int) -> None:
+    kernel_times = sys.platform == "linux" and platform.machine() in TIMESTAMPING_MACHINES
+    """Whether to ask the kernel when replies arrive."""
+
+    def __init__(self, sock: socket.socket, max_reply: int, connect_time: float = 0.0) -> None:
+        self.connect_time = connect_time
+        """Seconds that connecting took, without the look-up of the name."""
         self._sock = sock
         self._max_reply = max_reply
         self._buffer = bytearray()
         self._deadline = 0.0
+        self._sent = self._begun = 0.0
+        self._arrived = 0.0  # as the kernel says; 0 where it says nothing
         self.received = 0
         """Bytes of this exchange's reply that have arrived."""
+        if self.kernel_times:
+            with contextlib.suppress(OSError):
+                flags = SOF_TIMESTAMPING_RX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE
+                sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, flags)
 
     @classmethod
     def open(cls, endpoint: Endpoint, timeout: float, max_reply: int) -> "Connection":
@@ -148,7 +177,9 @@ class Connection:
         try:
             with gevent.Timeout(timeout, TimeoutError()):
                 failure: OSError = ConnectionRefusedError(errno.ECONNREFUSED, "no address")
-                for position, (family, address) in enumerate(list(endpoint.addresses())):
+                addresses = list(endpoint.addresses())
+                begun = time.perf_counter()
+                for position, (family, address) in enumerate(addresses):
                     try:
                         sock = _connected(family, address)
                     except TimeoutError:
@@ -157,7 +188,7 @@ class Connection:
                         failure = error
                     else:
                         endpoint.worked(position)
-                        return cls(sock, max_reply)
+                        return cls(sock, max_reply, time.perf_counter() - begun)
                 raise failure
         except OSError as error:
             logger.debug("connecting to %s:%s: %r", endpoint.name, endpoint.port, error)
@@ -166,10 +197,13 @@ class Connection:
     def send(self, payload: bytes, timeout: float) -> None:
         """Begin an exchange: send its request. `timeout` in seconds is for the whole exchange."""
         self._deadline = time.monotonic() + timeout
+        self._arrived = 0.0
         self.received = 0
         try:
             self._expect_silence()
             self._sock.settimeout(timeout)
+            self._begun = time.perf_counter()
+            self._sent = time.time()
             self._sock.sendall(payload)
         except OSError as error:
             raise TcpError.of(REPLY, error) from error
@@ -199,6 +233,19 @@ class Connection:
             self._receive()
         return self._take(count)
 
+    def times(self) -> tuple[float, float | None]:
+        """Return the response time of the reply that has just been read, and Locust's lag, in seconds.
+
+        Where the kernel has not said when the reply arrived (another system, the first packets after
+        the option is switched on), or the clock was stepped meanwhile, the response time is the
+        user's own, lag included, and the lag is None.
+        """
+        noticed = time.time()
+        elapsed = time.perf_counter() - self._begun
+        if not self._sent <= self._arrived <= noticed or abs(noticed - self._sent - elapsed) > CLOCK_STEP:
+            return elapsed, None
+        return self._arrived - self._sent, noticed - self._arrived
+
     def end(self) -> None:
         """End the exchange. Bytes that are left over are nobody's reply: TcpError."""
         if self._buffer:
@@ -223,7 +270,15 @@ class Connection:
             raise TcpError(REPLY, TOO_LONG)
         try:
             self._sock.settimeout(left)
-            chunk = self._sock.recv(min(room, CHUNK))
+            if self.kernel_times:
+                chunk, ancillary, _, _ = self._sock.recvmsg(min(room, CHUNK), ANCILLARY)
+                self._arrived = 0.0
+                for _, kind, content in ancillary:
+                    if kind == SO_TIMESTAMPING:
+                        seconds, nanoseconds = TIMESTAMPS.unpack(content)
+                        self._arrived = seconds + nanoseconds * 1e-9
+            else:
+                chunk = self._sock.recv(min(room, CHUNK))
         except OSError as error:
             raise TcpError.of(REPLY, error) from error
         if not chunk:

@@ -1,6 +1,7 @@
 """Options and hosts checked before a test starts, on the command line and in the start form alike."""
 
 import argparse
+import logging
 import math
 import sys
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from locust.runners import WorkerRunner
 
 from locust_tcp.connection import Endpoint
 from locust_tcp.user import TcpUser
+
+logger = logging.getLogger(__name__)
 
 
 def seconds(*, zero: bool = False) -> Callable[[str], float]:
@@ -78,4 +81,5 @@ def _check(environment: Environment, **_: Any) -> None:
         message = _bad_host(environment, request.form.get("host")) or next(filter(None, options), None)
         if message is None:
             return None
+        logger.error("Not started: %s", message)  # the form that Edit opens does not show it
         return jsonify({"success": False, "message": message, "host": environment.host})

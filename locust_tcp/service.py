@@ -64,15 +64,18 @@ class _Service:
             cwd=self._directory,
             stdin=subprocess.PIPE,  # never written to: it ends when Locust does
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,  # Ctrl-C is for Locust, whose users still need the service then
         )
         logger.info("Nobody listens on %s: started its service, which ends with Locust", self._host)
         listening = gevent.event.Event()
+        gevent.spawn(self._log_errors, self._process)
         self._reader = gevent.spawn(self._log, self._process, listening)
-        if not listening.wait(START_TIMEOUT):
-            logger.warning("The service has not said yet that it listens; starting the test all the same")
+        if not gevent.wait([listening, self._reader], START_TIMEOUT, count=1):
+            logger.warning("It has not said yet that it listens; starting the test all the same")
+        elif not listening.is_set():
+            self._call_off(environment)
 
     def stop(self, **_: Any) -> None:
         if self._process is None or self._process.stdin is None or self._reader is None:
@@ -83,6 +86,15 @@ class _Service:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
+
+    @staticmethod
+    def _call_off(environment: Environment) -> None:
+        """End a test that has nobody to talk to. In a greenlet of its own: the caller is about to spawn users."""
+        assert environment.runner is not None
+        headless = environment.parsed_options and environment.parsed_options.headless
+        if headless:
+            environment.process_exit_code = 1
+        gevent.spawn(environment.runner.quit if headless else environment.runner.stop)
 
     def _listening(self) -> bool:
         parts = urlsplit(self._host)
@@ -98,6 +110,10 @@ class _Service:
         for line in process.stdout or ():
             logger.info("%s", line.rstrip())
             listening.set()
-        listening.set()  # it never will
         if not self._stopping:
             logger.error("The service on %s has ended by itself, with exit code %s", self._host, process.wait())
+
+    @staticmethod
+    def _log_errors(process: "subprocess.Popen[str]") -> None:
+        for line in process.stderr or ():
+            logger.error("%s", line.rstrip())

@@ -13,6 +13,7 @@ from locust.env import Environment
 from locust.user.task import LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING
 
 from locust_tcp.connection import CONNECT, NOT_TEXT, REPLY, WRONG, Connection, Endpoint, TcpError
+from locust_tcp.generator import account
 
 logger = logging.getLogger(__name__)
 
@@ -80,13 +81,14 @@ class TcpClient:
         data = payload.encode() + user.eol if isinstance(payload, str) else payload
         reply: Reply | None = None
         failure: TcpError | None = None
-        arrived = None
+        taken: float | None = None  # seconds, once there is a reply
         start_time = time.time()
-        sent = time.perf_counter()
+        begun = time.perf_counter()
         try:
             connection.send(data, user.timeout)
             reply = read(connection) if read else connection.read_until(user.eol)
-            arrived = time.perf_counter()
+            taken, lag = connection.times()
+            account.observe(lag)
             connection.end()
             if read is None and isinstance(reply, bytes):
                 reply = reply[: -len(user.eol)].decode()
@@ -103,12 +105,13 @@ class TcpClient:
         except BaseException:
             self.close()  # a stopped user, or a mistake in the locustfile: no event, no leftovers
             raise
-        response_time = ((arrived or time.perf_counter()) - sent) * 1000
+        if taken is None:
+            taken = time.perf_counter() - begun
         if failure:
             reply = None
         if failure or user.connection == "per-request":
             self.close()
-        self._fire(name or DEFAULT_NAME, start_time, response_time, connection.received, reply, failure)
+        self._fire(name or DEFAULT_NAME, start_time, taken * 1000, connection.received, reply, failure)
         return reply
 
     def close(self) -> None:
@@ -126,7 +129,8 @@ class TcpClient:
             self._connection = Connection.open(self._endpoint, user.connect_timeout, user.max_reply)
         except TcpError as error:
             failure = error
-        self._fire(CONNECT, start_time, (time.perf_counter() - begun) * 1000, 0, None, failure)
+        taken = self._connection.connect_time if self._connection else time.perf_counter() - begun
+        self._fire(CONNECT, start_time, taken * 1000, 0, None, failure)
         return self._connection
 
     def _fire(

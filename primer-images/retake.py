@@ -1,0 +1,169 @@
+"""Take the pictures in this folder again, from Locust's own web UI during real swarms.
+
+    env/bin/python primer-images/retake.py
+
+It takes about two minutes. Old pictures stay unless all the new ones are good.
+"""
+
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from playwright.sync_api import Browser, Error, Locator, Page, expect
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from capserver import PORT
+from tests import kit
+from tests.browser import MISSING, chromium, fill, find_chromium, new_page, press, show, table, web
+
+PICTURES = Path(__file__).parent
+SHARPNESS = 2  # dots per CSS pixel: text stays crisp on fine screens, and where a picture is shown smaller
+LARGEST = 400_000  # bytes of one picture; a page with several has to load fast
+MARGIN = 12  # CSS pixels below the last thing shown
+EMPTY = 48  # CSS pixels that a chart has below its axis
+FORM_WIDTH = 960  # CSS pixels; on a wider page the form has only wider margins
+
+PLATEAU = 20.0  # seconds that the charts show of a number of users: ten points
+FAILING_PORT = PORT + 1  # of the server that is made too small
+
+# Whether something is wider than the place that it is shown in.
+_CUT_OFF = """() => Array.from(document.querySelectorAll("html, :has(> table)"))
+    .some(element => element.scrollWidth > element.clientWidth)"""
+
+
+def take(page: Page, picture: Path, last: Locator, margin: float = MARGIN) -> None:
+    """Save what the page shows, from its top to `margin` CSS pixels below the element `last`."""
+    page.mouse.move(0, 0)  # nothing is highlighted because the pointer happens to be there
+    view = page.viewport_size
+    assert view
+
+    def shot() -> bytes:
+        box = last.bounding_box()
+        assert box
+        height = box["y"] + box["height"] + margin
+        assert height <= view["height"], f"{picture.name}: cut off at the bottom"
+        return page.screenshot(path=picture, clip={"x": 0, "y": 0, "width": view["width"], "height": height})
+
+    kit.eventually(lambda: shot() == shot())  # forms unfold, buttons fade, lines grow
+    assert not page.evaluate(_CUT_OFF), f"{picture.name}: cut off at the right"
+    assert picture.stat().st_size < LARGEST, f"{picture.name}: more than {LARGEST} bytes"
+    print(picture.name, flush=True)
+
+
+@contextmanager
+def swarm(browser: Browser) -> Iterator[Page]:
+    """Run `locust` as a person does, for the length of a with-block; yields its opening page."""
+    with (
+        tempfile.TemporaryDirectory() as logs,
+        web(output=Path(logs) / "locust") as (_, url),
+        new_page(browser, scale=SHARPNESS) as page,
+    ):
+        page.goto(url)
+        yield page
+
+
+def ramp_to(page: Page, users: int) -> None:
+    """Wait until the bar at the top shows so many users."""
+    expect(page.get_by_role("banner")).to_have_text(re.compile(rf"Users\s*{users}RPS"))
+
+
+def opening(page: Page, picture: Path) -> None:
+    """The form as it opens, with the kit's own options unfolded."""
+    size = page.viewport_size
+    assert size
+    page.set_viewport_size({"width": FORM_WIDTH, "height": size["height"]})
+    press(page, "Custom parameters")
+    start = page.get_by_role("button", name="Start", exact=True)
+    take(page, picture, start)
+    page.set_viewport_size(size)
+
+
+def stats(page: Page, picture: Path) -> None:
+    """The statistics of twenty users who have been at it for a while."""
+    fill(page, {"userCount": "20", "spawnRate": "2"})
+    press(page, "Start")
+    ramp_to(page, 20)
+    page.wait_for_timeout(PLATEAU * 1000)
+    rows = table(page)
+    assert len(rows) == 5 and {row["# Fails"] for row in rows} == {"0"}, f"{picture.name}: not all's well in {rows}"
+    take(page, picture, page.locator("table"))
+
+
+def charts(page: Page, picture: Path) -> None:
+    """The charts of the same users, and then of three times as many."""
+    press(page, "Edit")
+    fill(page, {"userCount": "60", "spawnRate": "4"})
+    press(page, "Update")
+    show(page, "Charts")
+    ramp_to(page, 60)
+    page.wait_for_timeout(PLATEAU * 1000)
+    take(page, picture, page.locator("canvas").last, margin=-EMPTY)
+
+
+def failures(page: Page, picture: Path, server: kit.Server) -> None:
+    """The failures of twenty users at a server that serves five at a time, and then dies."""
+
+    def count(message: str) -> int:
+        return sum(int(row["# Failures"]) for row in table(page) if row["Message"] == message)
+
+    options = {"host": f"tcp://localhost:{server.port}", "timeout": "0.5", "wait": "0.25"}
+    fill(page, {"userCount": "20", "spawnRate": "20", **options})
+    press(page, "Start")
+    show(page, "Failures")
+    kit.eventually(lambda: count("reply: timed out") > 100)
+    server.stop()
+    kit.eventually(lambda: count("connect: refused"))
+    take(page, picture, page.locator("table"))
+
+
+def retake(executable: str, folder: Path) -> None:
+    """Take all the pictures into a folder."""
+    with chromium(executable) as browser:
+        with swarm(browser) as page:
+            opening(page, folder / "locust-opening.png")
+            stats(page, folder / "locust-stats.png")
+            charts(page, folder / "locust-charts.png")
+        options = ("--port", str(FAILING_PORT), "--pool", "5")
+        with kit.server(*options, output=folder / "capserver.log") as server, swarm(browser) as page:
+            failures(page, folder / "locust-failures.png", server)
+
+
+def is_free(port: int) -> bool:
+    """Say whether a server could listen on a port. One end of a connection is in its way for a minute."""
+    with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+        return True
+    return False
+
+
+def main() -> int:
+    """Return 0 when all the pictures are new, 2 when there is no way to begin, otherwise 1."""
+    executable = find_chromium()
+    if executable is None:
+        print(f"retake: {MISSING}", file=sys.stderr)
+        return 2
+    for port in (PORT, FAILING_PORT):
+        if not is_free(port):
+            print(f"retake: port {port} is in use: stop what uses it, or wait a minute", file=sys.stderr)
+            return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("retake: stopped"))  # which ends what was started, too
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            retake(executable, Path(folder))
+        except (AssertionError, Error, OSError, subprocess.SubprocessError) as error:
+            print(f"retake: {error}", file=sys.stderr)
+            return 1
+        for picture in Path(folder).glob("*.png"):
+            shutil.move(picture, PICTURES / picture.name)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""What truth.py measures: the kit's user, and the plain one that most people would write."""
+
+import socket
+import time
+from typing import Any
+
+from locust import User, constant, events, task
+from locust.env import Environment
+
+from locust_tcp import TcpUser, generator
+
+LINE = b"hello world\n"
+NAME = "word"
+
+
+class KitUser(TcpUser):
+    """The kit's user, with everything on."""
+
+    wait_time = constant(0)
+
+    @task
+    def word(self) -> None:
+        self.client.request(LINE, name=NAME, expect="HELLO WORLD")
+
+
+class PlainUser(User):
+    """A socket, and a stopwatch around it."""
+
+    wait_time = constant(0)
+
+    def on_start(self) -> None:
+        name, port = str(self.host).removeprefix("tcp://").split(":")
+        self.socket = socket.create_connection((name, int(port)))
+
+    @task
+    def word(self) -> None:
+        begun = time.perf_counter()
+        self.socket.sendall(LINE)
+        reply = self.socket.recv(4096)
+        self.environment.events.request.fire(
+            request_type="TCP",
+            name=NAME,
+            response_time=(time.perf_counter() - begun) * 1000,
+            response_length=len(reply),
+            exception=None,
+            context={},
+        )
+
+
+@events.test_stop.add_listener
+def tell_fallbacks(environment: Environment, **_: Any) -> None:
+    """Print how many exchanges the kernel gave no arrival time for."""
+    accounts = [generator.account, *generator.workers.values()]
+    print(f"fallbacks: {sum(each.fallbacks for each in accounts)} of {sum(each.exchanges for each in accounts)}")

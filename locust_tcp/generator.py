@@ -1,0 +1,259 @@
+"""Locust's own lag, kept beside the response times, and what it says: whose limit is near?
+
+Lag is the time from a reply's arrival to the moment when its user's code gets its turn. All users of a
+process share one thread, so under load a reply waits until those before it are done. That is the load
+generator's delay and not the service's: the response times do not contain it, and here it is shown.
+
+Where the kernel does not say when replies arrive, a timer tells it: a greenlet that sleeps TICK seconds
+measures how late it is woken. The response times then do contain the lag.
+
+The rule of the verdict, for each process:
+
+- saturated: its CPU is at CPU_LIMIT or above, or lag's 95th percentile is at least LAG_LIMIT and at least
+  the service's own 95th percentile, so that replies wait longer for Locust than for the service. Where
+  its CPU is below CPU_BUSY all the same, others take the machine's cores from it;
+- little room left: CPU is at CPU_BUSY or above, or lag's 95th percentile is at least LAG_LIMIT;
+- room: neither, so that more users or a faster service would make more requests.
+"""
+
+import csv
+import io
+import logging
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import gevent
+from flask import Response, make_response, request
+from locust import events
+from locust.env import Environment
+from locust.runners import STATE_RUNNING, STATE_SPAWNING, MasterRunner, WorkerRunner
+from locust.stats import calculate_response_time_percentile
+
+from locust_tcp.reports import three_digits
+
+logger = logging.getLogger(__name__)
+
+TICK = 0.02  # seconds; fifty samples a second tell a 99th percentile in a run of seconds, and cost nothing
+LAG_LIMIT = 1.0  # milliseconds; below that a wait for Locust is the ordinary length of a turn
+CPU_LIMIT = 90.0  # percent of a core, all that a process of Locust can use; Locust warns there too
+CPU_BUSY = 70.0  # percent of a core: half as many users again would saturate it
+
+Histogram = Counter[float]  # milliseconds, three significant digits -> how often
+
+
+@dataclass
+class Account:
+    """What one process has done since the test began or the statistics were reset. Accounts add up."""
+
+    lags: Histogram = field(default_factory=Counter)  # by the kernel's arrival times
+    ticks: Histogram = field(default_factory=Counter)  # by the timer
+    exchanges: int = 0
+    fallbacks: int = 0  # exchanges without an arrival time
+    cpu: float = 0.0  # seconds
+    seconds: float = 0.0  # while the test was running
+    users: int = 0
+
+    def observe(self, lag: float | None) -> None:
+        """Count an exchange whose reply waited `lag` seconds for its user; None where that is unknown."""
+        self.exchanges += 1
+        if lag is None:
+            self.fallbacks += 1
+        else:
+            self.lags[three_digits(lag * 1000)] += 1
+
+    def add(self, other: "Account") -> None:
+        """Add what another account has counted since; the number of users is the newer one."""
+        self.lags.update(other.lags)
+        self.ticks.update(other.ticks)
+        self.exchanges += other.exchanges
+        self.fallbacks += other.fallbacks
+        self.cpu += other.cpu
+        self.seconds += other.seconds
+        self.users = other.users
+
+    @property
+    def by_kernel(self) -> bool:
+        """Whether the lag is known from arrival times, as it is where most exchanges have one."""
+        return self.exchanges > 2 * self.fallbacks
+
+    def lag(self, percent: float) -> float:
+        """Return a percentile of the lag, in milliseconds."""
+        histogram = self.lags if self.by_kernel else self.ticks
+        return calculate_response_time_percentile(histogram, histogram.total(), percent)  # type: ignore[arg-type]
+
+    @property
+    def cpu_percent(self) -> float:
+        """Percent of a core that the process has used while the test was running."""
+        return 100 * self.cpu / self.seconds if self.seconds else 0.0
+
+
+@dataclass
+class Verdict:
+    """Whose limit is near, in one word for comparing and in a sentence for reading."""
+
+    level: int
+    text: str
+
+
+UNKNOWN, ROOM, BUSY, SATURATED = range(4)
+
+
+def verdict(account: Account, response_time: float) -> Verdict:
+    """Judge one process by the rule above. `response_time` is the 95th percentile reported, in milliseconds."""
+    if not account.exchanges:
+        return Verdict(UNKNOWN, "No requests of its own yet.")
+    lag = account.lag(0.95)
+    service = response_time if account.by_kernel else max(0.0, response_time - lag)
+    evidence = f"replies wait {three_digits(lag):g} ms (p95) for Locust, the service takes {three_digits(service):g} ms"
+    if not account.by_kernel:
+        evidence += ", by a timer: the response times contain the wait"
+    evidence += f"; CPU {account.cpu_percent:.0f} %"
+    if account.cpu_percent >= CPU_LIMIT or lag >= max(LAG_LIMIT, service):
+        advice = "Add workers: --processes 2 or more."
+        if account.cpu_percent < CPU_BUSY:
+            advice = "Its machine has no more to give: start fewer processes, or take another machine."
+        return Verdict(SATURATED, f"Locust is saturated: {evidence}. {advice}")
+    if account.cpu_percent >= CPU_BUSY or lag >= LAG_LIMIT:
+        return Verdict(BUSY, f"Locust has little room left: {evidence}. Add workers before you add users.")
+    return Verdict(ROOM, f"Locust has room: {evidence}. The limit is the service's, or there are too few users.")
+
+
+account = Account()
+"""This process's own account, since the last report where it is a worker."""
+
+workers: dict[str, Account] = {}
+
+
+def _clear(**_: Any) -> None:
+    account.__init__()  # type: ignore[misc]
+    workers.clear()
+
+
+def _tick(environment: Environment) -> None:
+    """Measure how late a sleeping greenlet is woken, and what the process uses, while a test runs."""
+    while True:
+        begun, cpu = time.perf_counter(), time.process_time()
+        gevent.sleep(TICK)
+        elapsed = time.perf_counter() - begun
+        if environment.runner and environment.runner.state in (STATE_SPAWNING, STATE_RUNNING):
+            account.ticks[three_digits(max(0.0, elapsed - TICK) * 1000)] += 1
+            account.seconds += elapsed
+            account.cpu += time.process_time() - cpu
+            account.users = environment.runner.user_count
+
+
+def _rows(environment: Environment) -> list[tuple[str, Account, Verdict]]:
+    """Return name, account and verdict of each process that has something to tell."""
+    runner = environment.runner
+    accounts = [("Locust", account)]
+    if isinstance(runner, MasterRunner):
+        accounts = [(f"worker {runner.get_worker_index(client)}", each) for client, each in workers.items()]
+        accounts.append(("master", account))
+    response_time = environment.stats.total.get_response_time_percentile(0.95)
+    return [(name, each, verdict(each, response_time)) for name, each in accounts if each.seconds]
+
+
+COLUMNS = {
+    "name": "Process",
+    "users": "Users",
+    "rate": "Requests/s",
+    "cpu": "CPU (%)",
+    "lag_50": "Lag p50 (ms)",
+    "lag_95": "Lag p95 (ms)",
+    "lag_99": "Lag p99 (ms)",
+    "source": "Lag known by",
+    "fallbacks": "Without arrival time",
+    "verdict": "Whose limit is near?",
+}
+
+
+def _table(environment: Environment) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "users": each.users,
+            "rate": round(each.exchanges / each.seconds, 1),
+            "cpu": round(each.cpu_percent, 1),
+            "lag_50": each.lag(0.5),
+            "lag_95": each.lag(0.95),
+            "lag_99": each.lag(0.99),
+            "source": "arrival times" if each.by_kernel else "timer",
+            "fallbacks": each.fallbacks,
+            "verdict": judged.text,
+        }
+        for name, each, judged in _rows(environment)
+    ]
+
+
+def _log_verdict(environment: Environment, **_: Any) -> None:
+    rows = _rows(environment)
+    if rows:
+        name, _account, worst = max(rows, key=lambda row: row[2].level)
+        logger.info("Load generator: %s%s", f"{name}: " if len(rows) > 1 else "", worst.text)
+
+
+def _report(data: dict[str, Any], **_: Any) -> None:
+    """Send what a worker has counted since its last report."""
+    data["generator"] = vars(account).copy()
+    users = account.users
+    account.__init__(users=users)  # type: ignore[misc]
+
+
+def _reported(client_id: str, data: dict[str, Any], **_: Any) -> None:
+    if (sent := data.get("generator")) is not None:
+        told = Account(**sent | {"lags": Counter(sent["lags"]), "ticks": Counter(sent["ticks"])})
+        workers.setdefault(client_id, Account()).add(told)
+
+
+@events.init.add_listener
+def _init(environment: Environment, **_: Any) -> None:
+    hooks = environment.events
+    hooks.test_start.add_listener(_clear)
+    hooks.reset_stats.add_listener(_clear)
+    if environment.reset_stats:  # --reset-stats
+        hooks.spawning_complete.add_listener(_clear)
+    gevent.spawn(_tick, environment)
+    if isinstance(environment.runner, WorkerRunner):
+        hooks.report_to_master.add_listener(_report)
+        return
+    hooks.worker_report.add_listener(_reported)
+    hooks.test_stop.add_listener(_log_verdict)
+    if environment.web_ui and environment.web_ui.app:
+        _add_tab(environment)
+
+
+def _add_tab(environment: Environment) -> None:
+    """Add the tab and its CSV to Locust's own page."""
+    assert environment.web_ui is not None
+    assert environment.web_ui.app is not None
+    key = "generator"
+    structure = [{"key": column, "title": title} for column, title in COLUMNS.items()]
+    arguments = environment.web_ui.template_args
+    arguments.setdefault("extended_tabs", []).append({"title": "Load generator", "key": key})
+    arguments.setdefault("extended_tables", []).append({"key": key, "structure": structure})
+    arguments.setdefault("extended_csv_files", []).append(
+        {"href": "./generator/csv", "title": "Download load generator CSV"}
+    )
+    base = environment.parsed_options.web_base_path if environment.parsed_options else ""
+
+    @environment.web_ui.app.after_request
+    def add_rows(response: Response) -> Response:
+        if request.path.endswith("/stats/requests") and response.is_json:
+            shown = response.get_json()
+            shown.setdefault("extended_stats", []).append({"key": key, "data": _table(environment)})
+            response.set_data(environment.web_ui.app.json.dumps(shown))  # type: ignore[union-attr]
+        return response
+
+    @environment.web_ui.app.route(f"{base or ''}/generator/csv")
+    @environment.web_ui.auth_required_if_enabled
+    def generator_csv() -> Response:
+        text = io.StringIO()
+        writer = csv.writer(text)
+        writer.writerow(COLUMNS.values())
+        writer.writerows(row.values() for row in _table(environment))
+        response = make_response(text.getvalue())
+        response.headers["Content-Type"] = "text/csv"
+        response.headers["Content-Disposition"] = f"attachment;filename=generator_{int(time.time())}.csv"
+        return response

@@ -1,0 +1,221 @@
+"""Locust's own web UI, in a real browser: what a person sees and clicks from the form to the report."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests import kit
+from tests.browser import await_state, chromium, chromium_for_tests, fill, new_page, press, show, table, web
+
+TASKS = ["long line", "sentence", "word"]
+NAMES = ["connect", *TASKS, "Aggregated"]
+USERS = 5
+SWARM = {"userCount": str(USERS), "spawnRate": str(USERS)}
+GENTLE = {"wait": "0.02"}  # for tests that need no more than a few requests
+
+CSV_COLUMNS = {
+    "requests": {
+        *("Type", "Name", "Request Count", "Failure Count", "Requests/s", "Failures/s"),
+        *(f"{what} Response Time" for what in ("Median", "Average", "Min", "Max")),
+        *("Average Content Size", "50%", "95%", "99%", "99.9%", "100%"),
+    },
+    "failures": {"Method", "Name", "Error", "Occurrences"},
+    "exceptions": {"Count", "Message", "Traceback", "Nodes"},
+}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium(chromium_for_tests()) as running:
+        yield running
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page of the test's own. That its scripts raise nothing is part of every test."""
+    errors: list[str] = []
+    with new_page(browser) as opened:
+        opened.on("pageerror", lambda error: errors.append(str(error)))
+        yield opened
+    assert errors == []
+
+
+@pytest.fixture(scope="module")
+def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Locust where nobody has started a test, or ought to."""
+    with web(output=tmp_path_factory.mktemp("idle") / "locust") as (_, url):
+        yield url
+
+
+def requests(page: Page, name: str) -> int:
+    """Return the number of requests in a row of the statistics, 0 while there is no such row."""
+    return next((int(row["# Requests"]) for row in table(page) if row["Name"] == name), 0)
+
+
+def drawings(page: Page) -> list[str]:
+    """Return what the charts look like."""
+    return [str(chart.evaluate("chart => chart.toDataURL()")) for chart in page.locator("canvas").all()]
+
+
+def expect_charts(page: Page) -> None:
+    """Expect three charts that have an area."""
+    charts = page.locator("canvas")
+    expect(charts).to_have_count(3)
+    for chart in charts.all():
+        box = chart.bounding_box()
+        assert box
+        assert min(box["width"], box["height"]) > 100
+
+
+def download(page: Page, folder: Path) -> dict[str, Path]:
+    """Click on every link of the Download Data tab; return the files by the words on their links."""
+    show(page, "Download Data")
+    links = page.locator("main").get_by_role("link")
+    expect(links).not_to_have_count(0)
+    files = {}
+    for link in links.all():
+        title = link.inner_text()
+        files[title] = folder / title
+        if link.get_attribute("target"):  # the report opens in a tab, and is downloaded from there
+            with page.expect_popup() as opened:
+                link.click()
+            with opened.value.expect_download() as downloaded:
+                opened.value.get_by_role("link", name="Download the Report").click()
+            files[title] = files[title].with_suffix(".html")
+        else:
+            with page.expect_download() as downloaded:
+                link.click()
+        downloaded.value.save_as(files[title])
+    return files
+
+
+def test_the_opening_form_is_filled_in(page: Page, idle: str) -> None:
+    page.goto(idle)
+    expect(page.locator("[name=host]")).to_have_value("tcp://localhost:59898")
+    connection = page.get_by_role("combobox", name="Connection (a connection lives as long as its user")
+    expect(connection).not_to_be_visible()
+    press(page, "Custom parameters")
+    expect(connection).to_be_visible()
+    expect(connection).to_have_value("persistent")
+    assert connection.locator("option").all_inner_texts() == ["persistent", "per-request"]
+    expect(page.get_by_label("Timeout (seconds for a whole request and its reply)")).to_have_value("5")
+    expect(page.get_by_label("Wait (seconds that a user waits between two requests)")).to_have_value("0")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("timeout", "abc", "timeout: 'abc' is not a number of seconds above 0"),
+        ("wait", "-1", "wait: '-1' is not a number of seconds from 0"),
+        ("host", "tcp://localhost", "host 'tcp://localhost' has no port: write it as tcp://name:port"),
+        ("host", "http://localhost:1", "host 'http://localhost:1' is not a TCP service: write it as tcp://name:port"),
+    ],
+)
+def test_a_wrong_value_is_told_and_nothing_starts(page: Page, idle: str, name: str, value: str, sentence: str) -> None:
+    page.goto(idle)
+    fill(page, {name: value})
+    press(page, "Start")
+    expect(page.get_by_role("alert").filter(has_text=sentence)).to_be_visible()
+    await_state(page, "ready")
+    state = page.request.get(f"{idle}stats/requests").json()
+    assert (state["state"], state["user_count"]) == ("ready", 0)
+
+
+def test_a_run_fills_the_table_and_the_charts(page: Page, tmp_path: Path) -> None:
+    with kit.server(output=tmp_path / "server") as server, web(output=tmp_path / "locust") as (locust, url):
+        page.goto(url)
+        fill(page, {**SWARM, "host": server.host})
+        press(page, "Start")
+        await_state(page, "running")
+        kit.eventually(lambda: [row["Name"] for row in table(page)] == NAMES)
+        seen = {name: requests(page, name) for name in [*TASKS, "Aggregated"]}
+        kit.eventually(lambda: all(requests(page, name) > count for name, count in seen.items()))
+        kit.eventually(lambda: requests(page, "connect") == USERS)
+        assert {row["# Fails"] for row in table(page)} == {"0"}
+
+        show(page, "Charts")
+        expect_charts(page)
+        before = drawings(page)
+        kit.eventually(lambda: all(new != old for new, old in zip(drawings(page), before, strict=True)))
+
+        press(page, "Stop")
+        await_state(page, "stopped")
+        assert psutil.Process(locust.process.pid).children() == [], "the bundled server is not for other hosts"
+        assert "started its service" not in locust.output
+
+
+def test_the_downloads_agree_with_one_another_and_with_the_server(page: Page, tmp_path: Path) -> None:
+    with kit.server(output=tmp_path / "server") as server, web(output=tmp_path / "locust") as (_, url):
+        page.goto(url)
+        fill(page, {**SWARM, **GENTLE, "host": server.host})
+        press(page, "Start")
+        kit.eventually(lambda: all(requests(page, name) for name in NAMES))
+        answered = server.totals()  # which ends it, so that there are failures to download
+        kit.eventually(lambda: any(row["Name"] == "connect" and row["# Fails"] != "0" for row in table(page)))
+        press(page, "Stop")
+        await_state(page, "stopped")
+        files = download(page, tmp_path)
+
+    csvs = {what: kit.rows(files[f"Download {what} CSV"]) for what in CSV_COLUMNS}
+    assert [row["Name"] for row in csvs["requests"]] == NAMES
+    for what, columns in CSV_COLUMNS.items():
+        with files[f"Download {what} CSV"].open() as file:
+            assert columns <= set(file.readline().strip().split(","))
+    assert csvs["exceptions"] == []
+
+    counts = {row["Name"]: (int(row["Request Count"]), int(row["Failure Count"])) for row in csvs["requests"]}
+    sums = tuple(sum(counts[name][column] for name in NAMES[:-1]) for column in (0, 1))
+    assert counts["Aggregated"] == sums
+    succeeded = {name: requests - failures for name, (requests, failures) in counts.items()}
+    assert (sum(succeeded[name] for name in TASKS), succeeded["connect"], 0) == answered
+    assert sum(int(row["Occurrences"]) for row in csvs["failures"]) == counts["Aggregated"][1]
+    assert "connect: refused" in {row["Error"] for row in csvs["failures"]}
+
+    page.goto(files["Download Report"].as_uri())
+    reported = {row["Name"]: (int(row["# Requests"]), int(row["# Fails"])) for row in table(page)}
+    assert reported == counts
+    expect(page.get_by_role("cell", name="connect: refused")).to_be_visible()
+    expect_charts(page)
+
+
+def test_a_new_test_takes_another_choice(page: Page, tmp_path: Path) -> None:
+    with kit.server(output=tmp_path / "server") as server, web(output=tmp_path / "locust") as (_, url):
+        page.goto(url)
+        fill(page, {**SWARM, **GENTLE, "host": server.host})
+        press(page, "Start")
+        kit.eventually(lambda: requests(page, "connect") == USERS and requests(page, "word") > 2 * USERS)
+        press(page, "Stop")
+        await_state(page, "stopped")
+        assert requests(page, "connect") == USERS
+
+        press(page, "New")
+        expect(page.locator("form [name=host]")).to_have_value(server.host)
+        fill(page, {"connection": "per-request"})
+        press(page, "Start")
+        await_state(page, "running")
+        kit.eventually(lambda: requests(page, "connect") > 2 * USERS)
+        press(page, "Stop")
+        await_state(page, "stopped")
+
+
+def test_the_baby_shows_why_its_requests_fail(page: Page, tmp_path: Path) -> None:
+    baby = web("-f", "babylocustfile.py", output=tmp_path / "locust")
+    with kit.server(output=tmp_path / "server") as server, baby as (_, url):
+        page.goto(url)
+        expect(page.locator("[name=host]")).to_have_value("http://localhost:59898")
+        fill(page, {"host": f"http://127.0.0.1:{server.port}"})
+        press(page, "Start")
+        await_state(page, "running")
+        show(page, "Failures")
+        for path in ("/hello", "/world"):
+            failure = page.get_by_role("row", name=f"GET {path}")
+            expect(failure).to_contain_text(f"BadStatusLine('GET {path.upper()} HTTP/1.1")
+        show(page, "Statistics")
+        rows = table(page)
+        assert [row["Name"] for row in rows] == ["/hello", "/world", "Aggregated"]
+        assert all(row["# Requests"] == row["# Fails"] != "0" for row in rows)
+        press(page, "Stop")
+        await_state(page, "stopped")
