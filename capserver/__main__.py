@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import os
 import signal
 import sys
 import threading
@@ -63,12 +64,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         server = CapitalizationServer(
             options.host, options.port, pool=options.pool, max_line=options.max_line, verbose=options.verbose
         )
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that can't be one
         where = address_text((options.host, options.port))
-        # The port may also be the near end of somebody's connection: those keep theirs for a minute.
-        advice = (
-            ". Stop what uses it, wait a minute, or choose another --port." if error.errno == errno.EADDRINUSE else ""
-        )
+        why = error.strerror if isinstance(error, OSError) else error
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            # It may also be the near end of somebody's connection: those keep their port for a minute.
+            why = f"{why}. Stop what uses it, wait a minute, or choose another --port."
         print(f"capserver: can't listen on {where}: {error.strerror}{advice}", file=sys.stderr)
         return 2
 
@@ -79,7 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         threading.Thread(target=server.shutdown).start()
 
     def stop_at_end_of_input() -> None:
-        while sys.stdin and sys.stdin.buffer.read(4096):
+        # Not by sys.stdin, whose lock this thread would still hold when the interpreter ends.
+        while os.read(0, 4096):
             pass
         server.shutdown()
 

@@ -15,13 +15,14 @@ DRAIN = 5.0  # seconds that open connections get for their last answers when the
 POLL = 0.1  # seconds; how soon a stop is noticed
 TRAFFIC = 5.0  # seconds between traffic lines
 
+TCP_CLOSE_WAIT = 8  # Linux's include/net/tcp_states.h
 NOT_UTF8 = b"error: not UTF-8\n"
 
 
 def say(text: str) -> None:
     """Print one line. That nobody reads it any more is no reason to stop serving."""
     with contextlib.suppress(OSError):
-        print(f"capserver: {text}", flush=True)
+        print(f"capserver: {text}\n", end="", flush=True)  # in one write, which other threads' lines can't cut
 
 
 def address_text(address: tuple[Any, ...]) -> str:
@@ -61,10 +62,17 @@ class LineHandler(socketserver.StreamRequestHandler):
             if not line.endswith(b"\n"):
                 if len(line) > limit:
                     return self.refuse(f"error: line longer than {limit} bytes\n".encode())
-                if self.server.stopping:  # it was us who ended the input: the line may have gone on
-                    return None
+                if self.server.stopping and not self.peer_has_ended():
+                    return None  # it was us who ended the input: the line may have gone on
             self.answer(line)
         return None
+
+    def peer_has_ended(self) -> bool:
+        """Say whether the peer has shut down its sending side, as far as the system tells (tcp(7), TCP_INFO)."""
+        if not hasattr(socket, "TCP_INFO"):
+            return False
+        state: int = self.request.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        return state == TCP_CLOSE_WAIT
 
     def answer(self, line: bytes) -> None:
         """Reply to one line, whatever its terminator."""
@@ -88,8 +96,9 @@ class LineHandler(socketserver.StreamRequestHandler):
         self.request.shutdown(socket.SHUT_WR)
         end = time.monotonic() + LINGER
         self.request.settimeout(LINGER)
-        while time.monotonic() < end and self.request.recv(MAX_LINE):
-            pass
+        with contextlib.suppress(TimeoutError):
+            while time.monotonic() < end and self.request.recv(MAX_LINE):
+                pass
 
 
 class CapitalizationServer(socketserver.ThreadingTCPServer):

@@ -36,6 +36,7 @@ from locust_tcp.reports import three_digits
 logger = logging.getLogger(__name__)
 
 TICK = 0.02  # seconds; fifty samples a second tell a 99th percentile in a run of seconds, and cost nothing
+RESOLUTION = 0.001  # seconds; the event loop sleeps in whole milliseconds, rounded up (epoll_wait(2))
 LAG_LIMIT = 1.0  # milliseconds; below that a wait for Locust is the ordinary length of a turn
 CPU_LIMIT = 90.0  # percent of a core, all that a process of Locust can use; Locust warns there too
 CPU_BUSY = 70.0  # percent of a core: half as many users again would saturate it
@@ -138,7 +139,7 @@ def _tick(environment: Environment) -> None:
         gevent.sleep(TICK)
         elapsed = time.perf_counter() - begun
         if environment.runner and environment.runner.state in (STATE_SPAWNING, STATE_RUNNING):
-            account.ticks[three_digits(max(0.0, elapsed - TICK) * 1000)] += 1
+            account.ticks[three_digits(max(0.0, elapsed - TICK - RESOLUTION) * 1000)] += 1
             account.seconds += elapsed
             account.cpu += time.process_time() - cpu
             account.users = environment.runner.user_count

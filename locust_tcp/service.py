@@ -72,7 +72,8 @@ class _Service:
         listening = gevent.event.Event()
         gevent.spawn(self._log_errors, self._process)
         self._reader = gevent.spawn(self._log, self._process, listening)
-        if not gevent.wait([listening, self._reader], START_TIMEOUT, count=1):
+        either: list[Any] = [listening, self._reader]
+        if not gevent.wait(either, START_TIMEOUT, count=1):
             logger.warning("It has not said yet that it listens; starting the test all the same")
         elif not listening.is_set():
             self._call_off(environment)

@@ -10,9 +10,11 @@ from typing import Any
 import psutil
 import pytest
 
+from locust_tcp.reports import three_digits
 from tests import kit, peers
 
 NAMES = ["connect", "long line", "sentence", "word"]
+ORDER = ("avg", "min", "max", "median")  # of the times in the console's table
 SWARM = ("--headless", "--users", "20", "--spawn-rate", "100")
 
 
@@ -29,6 +31,13 @@ def summary(output: str) -> dict[str, tuple[int, int]]:
     table = output[output.index("Shutting down") :].split("Response time percentiles")[0]
     lines = re.findall(r"^(?:TCP|GET|SAMPLE)? +(\S.*?) +(\d+) +(\d+)\(", table, re.MULTILINE)
     return {name: (int(requests), int(failures)) for name, requests, failures in lines}
+
+
+def times(output: str) -> dict[str, list[float]]:
+    """Return average, minimum, maximum and median by name, from the last table that Locust printed."""
+    table = output[output.index("Shutting down") :].split("Response time percentiles")[0]
+    lines = re.findall(r"^TCP +(\S.*?) +\d+ +\d+\(.*?\| *(.*?) *\|", table, re.MULTILINE)
+    return {name: [float(value) for value in values.split()] for name, values in lines}
 
 
 def lines_and_connections(swarm: kit.Program) -> tuple[int, int]:
@@ -58,18 +67,29 @@ def test_console_csv_html_and_server_tell_of_the_same_swarm(
 
     console = summary(locust.output)
     assert sorted(console) == ["Aggregated", *NAMES]
-    html = report(tmp_path / "run.html")
-    assert {row["name"]: (row["num_requests"], row["num_failures"]) for row in html["requests_statistics"]} == console
+    html = {row["name"]: row for row in report(tmp_path / "run.html")["requests_statistics"]}
+    assert {name: (row["num_requests"], row["num_failures"]) for name, row in html.items()} == console
 
     csv = {row["Name"]: row for row in kit.rows(tmp_path / "run_stats.csv")}
     assert list(csv) == [*NAMES, "Aggregated"]
-    assert sum(int(csv[name]["Request Count"]) for name in NAMES) == int(csv["Aggregated"]["Request Count"])
-    # Locust closes these files up to a second before the last counts are in.
-    assert all(0 < int(csv[name]["Request Count"]) <= console[name][0] for name in NAMES)
+    assert {name: (int(row["Request Count"]), int(row["Failure Count"])) for name, row in csv.items()} == console
+    assert sum(console[name][0] for name in NAMES) == console["Aggregated"][0]
     assert kit.rows(tmp_path / "run_failures.csv") == kit.rows(tmp_path / "run_exceptions.csv") == []
     history = [int(row["Total Request Count"]) for row in kit.rows(tmp_path / "run_stats_history.csv")]
     assert history == sorted(history)
     assert history[-1] == int(csv["Aggregated"]["Request Count"])
+
+    # Three significant digits everywhere, of a service that takes about a tenth of a millisecond.
+    median = html["word"]["median_response_time"]
+    assert 0 < median < 10
+    assert times(locust.output)["word"] == [html["word"][f"{which}_response_time"] for which in ORDER]
+    assert three_digits(float(csv["word"]["Median Response Time"])) == three_digits(float(csv["word"]["50%"])) == median
+    for name, row in csv.items():
+        percentiles = [float(value) for column, value in row.items() if column.endswith("%")]
+        assert percentiles == sorted(percentiles)
+        assert float(row["Min Response Time"]) <= percentiles[0]
+        assert percentiles[-1] <= float(row["Max Response Time"])
+        assert three_digits(percentiles[-1]) == html[name]["max_response_time"]
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])

@@ -147,6 +147,57 @@ def test_a_run_fills_the_table_and_the_charts(page: Page, tmp_path: Path) -> Non
         assert "started its service" not in locust.output
 
 
+def test_edit_changes_the_options_of_a_running_test(page: Page, tmp_path: Path) -> None:
+    with kit.server(output=tmp_path / "server") as server, web(output=tmp_path / "locust") as (_, url):
+        page.goto(url)
+        fill(page, {**SWARM, **GENTLE, "host": server.host})
+        press(page, "Start")
+        kit.eventually(lambda: requests(page, "word") > 2 * USERS)
+        assert requests(page, "connect") == USERS
+        press(page, "Edit")
+        fill(page, {"connection": "per-request"})
+        press(page, "Update")
+        kit.eventually(lambda: requests(page, "connect") > 2 * USERS)
+
+
+def test_times_below_a_millisecond_have_three_digits(page: Page, tmp_path: Path) -> None:
+    with kit.server(output=tmp_path / "server") as server, web(output=tmp_path / "locust") as (_, url):
+        page.goto(url)
+        fill(page, {**SWARM, **GENTLE, "host": server.host})
+        press(page, "Start")
+        kit.eventually(lambda: requests(page, "word") > 2 * USERS)
+        press(page, "Stop")
+        await_state(page, "stopped")
+        row = next(row for row in page.request.get(f"{url}stats/requests").json()["stats"] if row["name"] == "word")
+        (shown,) = (shown for shown in table(page) if shown["Name"] == "word")
+        for which, title in (("median", "Median"), ("avg", "Average"), ("min", "Min"), ("max", "Max")):
+            value = row[f"{which}_response_time"]
+            assert float(shown[f"{title} (ms)"]) == value == float(f"{value:.3g}") > 0
+        assert row["min_response_time"] < 1
+
+
+def test_the_load_generator_tab_tells_lag_and_verdict(page: Page, tmp_path: Path) -> None:
+    with kit.server(output=tmp_path / "server") as server, web(output=tmp_path / "locust") as (locust, url):
+        page.goto(url)
+        fill(page, {**SWARM, **GENTLE, "host": server.host})
+        press(page, "Start")
+        show(page, "Load Generator")
+
+        def row() -> dict[str, str]:
+            return next(iter(table(page)), {}) if page.locator("table").count() else {}
+
+        kit.eventually(lambda: row().get("Users") == str(USERS) and float(row()["Requests/s"]) > 0)
+        assert row()["Process"] == "Locust"
+        assert row()["Lag known by"] in ("arrival times", "timer")
+        assert 0 < float(row()["Lag p50 (ms)"]) <= float(row()["Lag p95 (ms)"]) <= float(row()["Lag p99 (ms)"])
+        press(page, "Stop")
+        await_state(page, "stopped")
+        verdict = locust.says("Load generator: (.*)$")[1]
+        kit.eventually(lambda: row()["Whose limit is near?"] == verdict)
+        (downloaded,) = kit.rows(download(page, tmp_path)["Download load generator CSV"])
+        assert downloaded["Whose limit is near?"] == verdict
+
+
 def test_the_downloads_agree_with_one_another_and_with_the_server(page: Page, tmp_path: Path) -> None:
     with kit.server(output=tmp_path / "server") as server, web(output=tmp_path / "locust") as (_, url):
         page.goto(url)

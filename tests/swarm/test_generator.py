@@ -1,0 +1,67 @@
+"""The verdict on real swarms, and the lag of workers at their master."""
+
+import os
+import socket
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests import kit, peers
+
+LOCUSTFILE = "tests/swarm/generator_locustfile.py"
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="arrival times are Linux's")
+
+
+def slow(sock: socket.socket) -> None:
+    """Answer each line in capitals, after 50 ms."""
+    with sock.makefile("rb") as lines:
+        for line in lines:
+            threading.Event().wait(0.05)
+            sock.sendall(line.decode().upper().encode())
+
+
+@pytest.fixture(params=["arrival times", "timer"])
+def environment(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Both ways to know the lag, of which every test here must make the same."""
+    if request.param == "timer":
+        return os.environ | {"NO_ARRIVAL_TIMES": "1"}
+    if sys.platform != "linux":
+        pytest.skip("arrival times are Linux's")
+    return dict(os.environ)
+
+
+def run(folder: Path, environment: dict[str, str], host: str, *options: str) -> kit.Program:
+    always = ("-f", LOCUSTFILE, "--headless", "--host", host, "--run-time", "4s")
+    with kit.program(kit.LOCUST, *always, *options, output=folder / "locust", environment=environment) as locust:
+        assert locust.ends() == 0
+    return locust
+
+
+def test_a_slow_service_is_not_held_against_locust(tmp_path: Path, environment: dict[str, str]) -> None:
+    with peers.peer(slow) as port:
+        locust = run(tmp_path, environment, f"tcp://127.0.0.1:{port}", "--users", "5")
+    said = locust.says("Load generator: Locust has room: .*the service takes ([0-9.]+) ms")
+    assert float(said[1]) >= 50
+    by_timer = "the response times contain the wait" in locust.output
+    assert by_timer == ("NO_ARRIVAL_TIMES" in environment)
+
+
+def test_a_fast_service_is_not_blamed_for_a_saturated_locust(tmp_path: Path, environment: dict[str, str]) -> None:
+    with kit.server(output=tmp_path / "server") as server:
+        locust = run(tmp_path, environment, server.host, "--users", "200", "--spawn-rate", "1000")
+    said = locust.says(
+        "Load generator: Locust is saturated: replies wait ([0-9.]+) ms .*the service takes ([0-9.]+) ms"
+    )
+    assert float(said[1]) > 1
+
+
+@needs_linux
+def test_workers_send_their_lag_to_the_master(tmp_path: Path) -> None:
+    port = str(kit.free_port())
+    ports = ("--master-bind-port", port, "--master-port", port)
+    with kit.server(output=tmp_path / "server") as server:
+        options = ("--users", "200", "--spawn-rate", "1000", "--processes", "2", *ports)
+        locust = run(tmp_path, dict(os.environ), server.host, *options)
+    locust.says(r"Load generator: worker \d: Locust is saturated: replies wait [0-9.]+ ms")
