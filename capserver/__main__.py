@@ -66,11 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     except (OSError, UnicodeError) as error:  # UnicodeError: a name that can't be one
         where = address_text((options.host, options.port))
-        why = error.strerror if isinstance(error, OSError) else error
+        why = str(error.strerror if isinstance(error, OSError) else error)
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
             # It may also be the near end of somebody's connection: those keep their port for a minute.
             why = f"{why}. Stop what uses it, wait a minute, or choose another --port."
-        print(f"capserver: can't listen on {where}: {error.strerror}{advice}", file=sys.stderr)
+        print(f"capserver: can't listen on {where}: {why}", file=sys.stderr)
         return 2
 
     def stop(*_: object) -> None:
