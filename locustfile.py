@@ -13,7 +13,7 @@ from locust import constant, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 
-from locust_tcp import TcpUser, seconds, start_service
+from locust_tcp import TcpUser, number, on_schedule, start_service
 
 HOST = "tcp://localhost:59898"  # where the users go when the Host field or --host says nothing else
 STOP_TIMEOUT = 1  # seconds that stopped users get to finish their exchange, so that both sides count it
@@ -70,10 +70,19 @@ def add_options(parser: LocustArgumentParser) -> None:
         help="a connection lives as long as its user, or for one request",
     )
     parser.add_argument(
-        "--timeout", type=seconds(), default=TcpUser.timeout, help="seconds for a whole request and its reply"
+        "--timeout", type=number("seconds"), default=TcpUser.timeout, help="seconds for a whole request and its reply"
     )
     parser.add_argument(
-        "--wait", type=seconds(zero=True), default=0.0, help="seconds that a user waits between two requests"
+        "--wait", type=number("seconds", zero=True), default=0.0, help="seconds that a user waits between two requests"
+    )
+    parser.add_argument(
+        "--rate",
+        type=number("requests per second", zero=True),
+        default=0.0,
+        help="requests per second of each user, on a schedule; 0: each when the last is answered",
+    )
+    parser.add_argument(
+        "--arrivals", choices=["even", "poisson"], default="even", help="with a rate: evenly spaced, or at random"
     )
     parser.set_defaults(stop_timeout=STOP_TIMEOUT)
 
@@ -86,7 +95,8 @@ def apply_options(environment: Environment, **_: Any) -> None:
         options: Any = environment.parsed_options
         CapitalizationUser.connection = options.connection
         CapitalizationUser.timeout = options.timeout
-        CapitalizationUser.wait_time = constant(options.wait)
+        on_time = on_schedule(options.rate, options.arrivals) if options.rate else None
+        CapitalizationUser.wait_time = on_time or constant(options.wait)
 
     environment.events.test_start.add_listener(apply)
     environment.events.spawning_complete.add_listener(apply)

@@ -1,5 +1,6 @@
 """What truth.py measures: the kit's user, and the plain one that most people would write."""
 
+import os
 import socket
 import time
 from typing import Any
@@ -7,10 +8,13 @@ from typing import Any
 from locust import User, constant, events, task
 from locust.env import Environment
 
-from locust_tcp import TcpUser, generator
+from locust_tcp import Connection, TcpUser, generator
 
 LINE = b"hello world\n"
 NAME = "word"
+
+if os.environ.get("NO_ARRIVAL_TIMES"):  # cost.py's other half
+    Connection.kernel_times = False
 
 
 class KitUser(TcpUser):

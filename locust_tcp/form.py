@@ -19,17 +19,17 @@ from locust_tcp.user import TcpUser
 logger = logging.getLogger(__name__)
 
 
-def seconds(*, zero: bool = False) -> Callable[[str], float]:
-    """Return an argparse type for a number of seconds above 0, or with `zero` from 0."""
+def number(unit: str, *, zero: bool = False) -> Callable[[str], float]:
+    """Return an argparse type for a number above 0, or with `zero` from 0. `unit` is for its error."""
 
     def parse(text: str) -> float:
         try:
-            number = float(text)
+            value = float(text)
         except ValueError:
-            number = math.nan
-        if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds {'from' if zero else 'above'} 0")
-        return number
+            value = math.nan
+        if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number of {unit} {'from' if zero else 'above'} 0")
+        return value
 
     return parse
 

@@ -44,12 +44,18 @@ CPU_BUSY = 70.0  # percent of a core: half as many users again would saturate it
 Histogram = Counter[float]  # milliseconds, three significant digits -> how often
 
 
+def _percentile(histogram: Histogram, percent: float) -> float:
+    return calculate_response_time_percentile(histogram, histogram.total(), percent)  # type: ignore[arg-type]
+
+
 @dataclass
 class Account:
     """What one process has done since the test began or the statistics were reset. Accounts add up."""
 
     lags: Histogram = field(default_factory=Counter)  # by the kernel's arrival times
     ticks: Histogram = field(default_factory=Counter)  # by the timer
+    behind: Histogram = field(default_factory=Counter)  # how late requests on a schedule were sent
+    missed: int = 0  # of those, later than when the next one was due
     exchanges: int = 0
     fallbacks: int = 0  # exchanges without an arrival time
     cpu: float = 0.0  # seconds
@@ -64,10 +70,17 @@ class Account:
         else:
             self.lags[three_digits(lag * 1000)] += 1
 
+    def observe_schedule(self, late: float, gap: float) -> None:
+        """Count a request sent `late` seconds after it was due, on a schedule with one each `gap` seconds."""
+        self.behind[three_digits(max(0.0, late) * 1000)] += 1
+        self.missed += late > gap
+
     def add(self, other: "Account") -> None:
         """Add what another account has counted since; the number of users is the newer one."""
         self.lags.update(other.lags)
         self.ticks.update(other.ticks)
+        self.behind.update(other.behind)
+        self.missed += other.missed
         self.exchanges += other.exchanges
         self.fallbacks += other.fallbacks
         self.cpu += other.cpu
@@ -81,8 +94,7 @@ class Account:
 
     def lag(self, percent: float) -> float:
         """Return a percentile of the lag, in milliseconds."""
-        histogram = self.lags if self.by_kernel else self.ticks
-        return calculate_response_time_percentile(histogram, histogram.total(), percent)  # type: ignore[arg-type]
+        return _percentile(self.lags if self.by_kernel else self.ticks, percent)
 
     @property
     def cpu_percent(self) -> float:
@@ -166,6 +178,8 @@ COLUMNS = {
     "lag_99": "Lag p99 (ms)",
     "source": "Lag known by",
     "fallbacks": "Without arrival time",
+    "missed": "Missed slots",
+    "behind": "Behind schedule p95 (ms)",
     "verdict": "Whose limit is near?",
 }
 
@@ -182,6 +196,8 @@ def _table(environment: Environment) -> list[dict[str, Any]]:
             "lag_99": each.lag(0.99),
             "source": "arrival times" if each.by_kernel else "timer",
             "fallbacks": each.fallbacks,
+            "missed": each.missed if each.behind else "-",
+            "behind": _percentile(each.behind, 0.95) if each.behind else "-",
             "verdict": judged.text,
         }
         for name, each, judged in _rows(environment)
@@ -204,7 +220,7 @@ def _report(data: dict[str, Any], **_: Any) -> None:
 
 def _reported(client_id: str, data: dict[str, Any], **_: Any) -> None:
     if (sent := data.get("generator")) is not None:
-        told = Account(**sent | {"lags": Counter(sent["lags"]), "ticks": Counter(sent["ticks"])})
+        told = Account(**sent | {name: Counter(sent[name]) for name in ("lags", "ticks", "behind")})
         workers.setdefault(client_id, Account()).add(told)
 
 

@@ -4,7 +4,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import gevent
 from gevent.pool import Group
@@ -39,6 +39,14 @@ def _interrupt_nobody_else(**_: Any) -> None:
     """
     main, hub = gevent.getcurrent(), gevent.get_hub()
     gevent.signal_handler(signal.SIGINT, lambda: hub.loop.run_callback(main.throw, KeyboardInterrupt))
+
+
+class Slot(NamedTuple):
+    """A request's place in a schedule."""
+
+    due: float  # on time.perf_counter's clock
+    gap: float  # seconds from slot to slot, on average
+    held_up: bool  # by an exchange that went on beyond the time when this one was due
 
 
 class TcpClient:
@@ -84,6 +92,12 @@ class TcpClient:
         taken: float | None = None  # seconds, once there is a reply
         start_time = time.time()
         begun = time.perf_counter()
+        held_up = 0.0  # seconds by which an earlier exchange has kept this one from being sent
+        if user.slot is not None:
+            late = begun - user.slot.due
+            account.observe_schedule(late, user.slot.gap)
+            held_up = late if user.slot.held_up else 0.0
+            user.slot = None
         try:
             connection.send(data, user.timeout)
             reply = read(connection) if read else connection.read_until(user.eol)
@@ -111,7 +125,7 @@ class TcpClient:
             reply = None
         if failure or user.connection == "per-request":
             self.close()
-        self._fire(name or DEFAULT_NAME, start_time, taken * 1000, connection.received, reply, failure)
+        self._fire(name or DEFAULT_NAME, start_time, (held_up + taken) * 1000, connection.received, reply, failure)
         return reply
 
     def close(self) -> None:
@@ -181,6 +195,8 @@ class TcpUser(User):
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
         self.client = TcpClient(self)
+        self.due: float | None = None  # on a schedule: when the last task was due
+        self.slot: Slot | None = None  # on a schedule: the place of the next request, which takes it
 
     def start(self, group: Group) -> Any:
         """Start the user's greenlet; its connection is closed however that ends. Called by Locust."""
