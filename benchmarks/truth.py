@@ -92,7 +92,8 @@ def run(user: str, users: int, processes: int, folder: Path) -> tuple[list[float
 def main() -> int:
     """Measure, print the table, and return 1 where the kit's user is not within the tolerance."""
     command = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    command.add_argument("--users", type=int, nargs="+", default=[1, 20, 200, 1000])
+    command.add_argument("--users", type=int, nargs="*", default=[1, 20, 200, 1000], help="in one process")
+    command.add_argument("--shared", type=int, nargs="*", default=[200], help="numbers of users in two processes")
     options = command.parse_args()
     if not shutil.which("tcpdump"):
         sys.exit("truth.py needs tcpdump: apt install tcpdump")
@@ -101,7 +102,7 @@ def main() -> int:
     print("| users | processes | user | p50 | p95 | p99 | p99.9 | exchanges | without arrival time | dropped |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     wrong = 0
-    runs = [(users, 1) for users in options.users] + [(200, 2)]
+    runs = [(users, 1) for users in options.users] + [(users, 2) for users in options.shared]
     for users, processes in runs:
         for user in ("KitUser", "PlainUser"):
             with tempfile.TemporaryDirectory() as folder:

@@ -204,7 +204,10 @@ class Connection:
             self._sock.settimeout(timeout)
             self._begun = time.perf_counter()
             self._sent = time.time()
-            self._sock.sendall(payload)
+            count = self._sock.send(payload)  # less of our own code before the packet leaves than in sendall
+            if count < len(payload):
+                self._sock.settimeout(self._left())
+                self._sock.sendall(memoryview(payload)[count:])
         except OSError as error:
             raise TcpError.of(REPLY, error) from error
 
@@ -260,11 +263,16 @@ class Connection:
         del self._buffer[:count]
         return taken
 
-    def _receive(self) -> None:
-        """Wait for more of the reply, until the exchange's deadline."""
+    def _left(self) -> float:
+        """Return the seconds until the exchange's deadline."""
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise TcpError(REPLY, TIMED_OUT)
+        return left
+
+    def _receive(self) -> None:
+        """Wait for more of the reply, until the exchange's deadline."""
+        left = self._left()
         room = self._max_reply - self.received
         if room <= 0:
             raise TcpError(REPLY, TOO_LONG)

@@ -108,6 +108,12 @@ def charts(page: Page, picture: Path) -> None:
     take(page, picture, page.locator("canvas").last, margin=-EMPTY)
 
 
+def generator(page: Page, picture: Path) -> None:
+    """The load generator's own account of those users."""
+    show(page, "Load Generator")
+    take(page, picture, page.locator("table"))
+
+
 def failures(page: Page, picture: Path, server: kit.Server) -> None:
     """The failures of twenty users at a server that serves five at a time, and then dies."""
 
@@ -131,6 +137,7 @@ def retake(executable: str, folder: Path) -> None:
             opening(page, folder / "locust-opening.png")
             stats(page, folder / "locust-stats.png")
             charts(page, folder / "locust-charts.png")
+            generator(page, folder / "locust-generator.png")
         options = ("--port", str(FAILING_PORT), "--pool", "5")
         with kit.server(*options, output=folder / "capserver.log") as server, swarm(browser) as page:
             failures(page, folder / "locust-failures.png", server)
