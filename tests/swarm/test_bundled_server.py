@@ -22,9 +22,10 @@ STARTED = "Nobody listens on tcp://localhost:59898: started its service"
 @pytest.fixture(autouse=True)
 def port_is_free() -> None:
     """Wait until the port is free: it may be the near end of some other test's connection, for a minute."""
+    with contextlib.suppress(AssertionError):
+        kit.eventually(can_listen, patience=70 if not kit.listens(PORT) else 5)
     if kit.listens(PORT):
         pytest.skip(f"somebody listens on port {PORT}")
-    kit.eventually(can_listen, patience=70)
 
 
 def can_listen() -> bool:
@@ -120,6 +121,7 @@ def web(folder: Path) -> Iterator[tuple[kit.Program, str]]:
     with kit.program(kit.LOCUST, *options, output=folder / "log") as locust:
         kit.eventually(lambda: kit.listens(port))
         yield locust, f"http://127.0.0.1:{port}"
+        locust.stop()
 
 
 def start(url: str, host: str) -> None:
