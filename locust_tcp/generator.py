@@ -115,8 +115,8 @@ UNKNOWN, ROOM, BUSY, SATURATED = range(4)
 
 def verdict(account: Account, response_time: float) -> Verdict:
     """Judge one process by the rule above. `response_time` is the 95th percentile reported, in milliseconds."""
-    if not account.exchanges:
-        return Verdict(UNKNOWN, "No requests of its own yet.")
+    if not account.users or not response_time:
+        return Verdict(UNKNOWN, f"No users and no requests here; CPU {account.cpu_percent:.0f} %.")
     lag = account.lag(0.95)
     service = response_time if account.by_kernel else max(0.0, response_time - lag)
     evidence = f"replies wait {three_digits(lag):g} ms (p95) for Locust, the service takes {three_digits(service):g} ms"
@@ -154,7 +154,8 @@ def _tick(environment: Environment) -> None:
             account.ticks[three_digits(max(0.0, elapsed - TICK - RESOLUTION) * 1000)] += 1
             account.seconds += elapsed
             account.cpu += time.process_time() - cpu
-            account.users = environment.runner.user_count
+            if not isinstance(environment.runner, MasterRunner):  # whose count is of its workers' users
+                account.users = environment.runner.user_count
 
 
 def _rows(environment: Environment) -> list[tuple[str, Account, Verdict]]:
@@ -171,6 +172,7 @@ def _rows(environment: Environment) -> list[tuple[str, Account, Verdict]]:
 COLUMNS = {
     "name": "Process",
     "users": "Users",
+    "seconds": "Seconds",
     "rate": "Requests/s",
     "cpu": "CPU (%)",
     "lag_50": "Lag p50 (ms)",
@@ -189,7 +191,8 @@ def _table(environment: Environment) -> list[dict[str, Any]]:
         {
             "name": name,
             "users": each.users,
-            "rate": round(each.exchanges / each.seconds, 1),
+            "seconds": round(each.seconds, 1),
+            "rate": round(each.exchanges / each.seconds, 1) if each.exchanges else "-",  # users of another kind
             "cpu": round(each.cpu_percent, 1),
             "lag_50": each.lag(0.5),
             "lag_95": each.lag(0.95),
@@ -259,7 +262,9 @@ def _add_tab(environment: Environment) -> None:
     def add_rows(response: Response) -> Response:
         if request.path.endswith("/stats/requests") and response.is_json:
             shown = response.get_json()
-            shown.setdefault("extended_stats", []).append({"key": key, "data": _table(environment)})
+            # Locust keeps a response for a second and gives it out again: ours may be in it already.
+            others = [extra for extra in shown.get("extended_stats", []) if extra["key"] != key]
+            shown["extended_stats"] = [*others, {"key": key, "data": _table(environment)}]
             response.set_data(environment.web_ui.app.json.dumps(shown))  # type: ignore[union-attr]
         return response
 

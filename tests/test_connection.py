@@ -219,3 +219,88 @@ def test_the_deadline_holds_under_load_and_never_fires_early() -> None:
     finally:
         idle.set()
         thread.join()
+
+
+needs_linux = pytest.mark.skipif(not Connection.kernel_times, reason="the kernel's arrival times are Linux's")
+
+
+@contextlib.contextmanager
+def over_tcp(behave: peers.Behaviour) -> Iterator[Connection]:
+    """A Connection to a peer, over TCP, where the kernel has begun to give arrival times."""
+    with peers.peer(behave) as port:
+        connection = Connection.open(Endpoint("127.0.0.1", port), TIMEOUT, MAX_REPLY)
+
+        def timed() -> bool:
+            connection.send(b"?", TIMEOUT)
+            connection.read_until()
+            return connection.times()[1] is not None
+
+        kit.eventually(timed)
+        yield connection
+        connection.close()
+
+
+@needs_linux
+def test_the_time_that_a_reply_waits_for_its_user_is_lag() -> None:
+    with over_tcp(peers.answering(b"HELLO\n")) as connection:
+        connection.send(b"?", TIMEOUT)
+        time.sleep(0.3)  # all of Locust is busy with somebody else
+        connection.read_until()
+        response_time, lag = connection.times()
+    assert lag is not None
+    assert 0 < response_time < 0.2
+    assert lag > 0.1
+    assert 0.3 <= response_time + lag < TIMEOUT
+
+
+@needs_linux
+def test_a_reply_has_arrived_when_its_last_byte_has() -> None:
+    def in_two(sock: socket.socket) -> None:
+        while sock.recv(100):
+            sock.sendall(b"HEL")
+            threading.Event().wait(0.2)
+            sock.sendall(b"LO\n")
+
+    with over_tcp(in_two) as connection:
+        connection.send(b"?", TIMEOUT)
+        connection.read_until()
+        response_time, lag = connection.times()
+    assert response_time >= 0.2
+    assert lag is not None
+    assert lag < 0.2
+
+
+@needs_linux
+@pytest.mark.parametrize("step", [-3600, -0.1, 0.1, 3600], ids=str)
+def test_a_stepped_clock_is_noticed(step: float) -> None:
+    with over_tcp(peers.answering(b"HELLO\n")) as connection, pytest.MonkeyPatch.context() as patch:
+        clock = time.time
+        patch.setattr("time.time", lambda: clock() - step)
+        connection.send(b"?", TIMEOUT)
+        patch.undo()
+        connection.read_until()
+        response_time, lag = connection.times()
+    assert lag is None
+    assert 0 < response_time < TIMEOUT
+
+
+@needs_linux
+@pytest.mark.parametrize("ancillary", [[], [(1, 37, bytes(48))]], ids=["none", "zero"])
+def test_without_an_arrival_time_the_users_own_is_taken(ancillary: list[Any]) -> None:
+    with over_tcp(peers.answering(b"HELLO\n")) as connection, pytest.MonkeyPatch.context() as patch:
+        original = gevent.socket.socket.recvmsg
+        patch.setattr(gevent.socket.socket, "recvmsg", lambda *arguments: (original(*arguments)[0], ancillary, 0, None))
+        connection.send(b"?", TIMEOUT)
+        connection.read_until()
+        response_time, lag = connection.times()
+    assert lag is None
+    assert 0 < response_time < TIMEOUT
+
+
+def test_arrival_times_can_be_switched_off() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Connection, "kernel_times", False)
+        with pair() as (connection, theirs):
+            theirs.sendall(b"HELLO\n")
+            connection.read_until()
+            assert connection.times()[1] is None

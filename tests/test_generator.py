@@ -7,7 +7,7 @@ from locust_tcp.generator import BUSY, CPU_BUSY, CPU_LIMIT, LAG_LIMIT, ROOM, SAT
 
 def account(lag: float, cpu: float, *, kernel: bool = True) -> Account:
     """A process whose replies all waited `lag` milliseconds, by arrival times or by the timer."""
-    told = Account(cpu=cpu, seconds=100.0)
+    told = Account(cpu=cpu, seconds=100.0, users=1)
     for _ in range(100):
         told.observe(lag / 1000 if kernel else None)
         told.ticks[lag] += 1
@@ -48,8 +48,23 @@ def test_the_verdict_names_its_evidence_and_what_to_do() -> None:
     assert "Its machine has no more to give" in verdict(account(4.7, 30.0), 0.25).text
 
 
-def test_without_a_request_there_is_no_verdict() -> None:
-    assert verdict(Account(seconds=10.0), 0.0).level == UNKNOWN
+def test_without_users_or_requests_there_is_no_verdict() -> None:
+    assert verdict(Account(seconds=10.0), 5.0).level == UNKNOWN
+    assert verdict(Account(seconds=10.0, users=1), 0.0).level == UNKNOWN
+
+
+def test_users_of_another_kind_are_judged_by_the_timer() -> None:
+    told = Account(seconds=100.0, users=1)
+    told.ticks[4.7] += 100
+    assert verdict(told, 5.0).level == SATURATED
+    assert verdict(told, 50.0).level == BUSY
+
+
+def test_requests_on_a_schedule_are_late_or_have_missed_their_slot() -> None:
+    told = Account()
+    for late in (-0.001, 0.0, 0.019, 0.021):  # seconds, of a schedule with a request each 0.02
+        told.observe_schedule(late, 0.02)
+    assert (told.behind, told.missed) == ({0.0: 2, 19.0: 1, 21.0: 1}, 1)
 
 
 def test_accounts_add_up() -> None:

@@ -190,6 +190,14 @@ def test_the_load_generator_tab_tells_lag_and_verdict(page: Page, tmp_path: Path
         assert row()["Process"] == "Locust"
         assert row()["Lag known by"] in ("arrival times", "timer")
         assert 0 < float(row()["Lag p50 (ms)"]) <= float(row()["Lag p95 (ms)"]) <= float(row()["Lag p99 (ms)"])
+
+        def seconds() -> float:
+            (told,) = page.request.get(f"{url}stats/requests").json()["extended_stats"]
+            return sum(float(each["seconds"]) for each in told["data"])
+
+        kit.eventually(lambda: seconds() > 2)
+        press(page, "Reset")
+        kit.eventually(lambda: seconds() < 2)
         press(page, "Stop")
         await_state(page, "stopped")
         verdict = locust.says("Load generator: (.*)$")[1]
