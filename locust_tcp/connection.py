@@ -66,6 +66,8 @@ _HOW = {
     errno.EADDRNOTAVAIL: NO_PORTS,
 }
 
+Address = tuple[int, tuple[Any, ...]]  # family, and numeric address as sockets take it
+
 
 class TcpError(Exception):
     """Why a connect or an exchange failed.
@@ -100,7 +102,7 @@ class Endpoint:
 
     name: str
     port: int
-    _addresses: list[tuple[int, tuple[Any, ...]]] = field(default_factory=list)
+    _addresses: list[Address] = field(default_factory=list)
     _lookup: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(1))
 
     @classmethod
@@ -111,7 +113,7 @@ class Endpoint:
         """
         if not host:
             raise ValueError("no host: write it as tcp://name:port, for example tcp://localhost:59898")
-        scheme, separator, rest = host.rpartition("://")
+        scheme, separator, rest = host.removesuffix("/").rpartition("://")
         if separator and scheme != "tcp":
             raise ValueError(f"host {host!r} is not a TCP service: write it as tcp://name:port")
         advice = "write it as tcp://name:port, with a port from 1 to 65535"
@@ -124,7 +126,7 @@ class Endpoint:
             raise ValueError(f"host {host!r} has no {'port' if name and not port else 'plain name'}: {advice}")
         return cls(name, port)
 
-    def addresses(self) -> list[tuple[int, tuple[Any, ...]]]:
+    def addresses(self) -> list[Address]:
         """Return (family, address) pairs, the one that worked last in front. Raises OSError."""
         if not self._addresses:
             with self._lookup:  # one look-up for all who wait here
@@ -133,13 +135,14 @@ class Endpoint:
                     self._addresses = [(family, address) for family, _, _, _, address in found]
         return self._addresses
 
-    def worked(self, position: int) -> None:
-        """Take note which of the addresses somebody listens on, so that it is tried first.
+    def worked(self, address: Address) -> None:
+        """Take note that somebody listens on one of the addresses, so that it is tried first.
 
         `localhost` is ::1 before it is 127.0.0.1, and a service often listens on one of them only.
         """
-        if position:
-            self._addresses.insert(0, self._addresses.pop(position))
+        if self._addresses[0] != address:
+            self._addresses.remove(address)
+            self._addresses.insert(0, address)
 
 
 class Connection:
@@ -179,15 +182,15 @@ class Connection:
                 failure: OSError = ConnectionRefusedError(errno.ECONNREFUSED, "no address")
                 addresses = list(endpoint.addresses())
                 begun = time.perf_counter()
-                for position, (family, address) in enumerate(addresses):
+                for address in addresses:
                     try:
-                        sock = _connected(family, address)
+                        sock = _connected(address)
                     except TimeoutError:
                         raise
                     except OSError as error:
                         failure = error
                     else:
-                        endpoint.worked(position)
+                        endpoint.worked(address)
                         return cls(sock, max_reply, time.perf_counter() - begun)
                 raise failure
         except OSError as error:
@@ -295,12 +298,13 @@ class Connection:
         self.received += len(chunk)
 
 
-def _connected(family: int, address: tuple[Any, ...]) -> socket.socket:
+def _connected(address: Address) -> socket.socket:
     """Return a socket connected to a numeric address. Raises OSError."""
+    family, where = address
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # the end of a long request must not wait
-        sock.connect(address)
+        sock.connect(where)
         if sock.getsockname() == sock.getpeername():
             # Nobody listens on this port, but the kernel chose it for our own end (RFC 9293, 3.5). An
             # orderly close would keep the port for a minute, and the service from starting there.

@@ -110,6 +110,7 @@ class TcpClient:
                 logger.debug("%s: not the expected reply: %.200r", name, reply)
                 raise TcpError(REPLY, WRONG)
         except TcpError as error:
+            logger.debug("%s: %s: %r", name, error, error.__cause__)
             failure = error
         except UnicodeDecodeError:
             failure = TcpError(REPLY, NOT_TEXT)

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -39,13 +40,16 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
     return [data[begin:end] for begin, end in itertools.pairwise(edges)]
 
 
-def deliver(theirs: gevent.socket.socket, pieces: list[bytes]) -> "gevent.Greenlet[..., None]":
-    """Send the pieces one by one, each when the other side has had its turn."""
+def deliver(connection: Connection, theirs: gevent.socket.socket, pieces: list[bytes]) -> "gevent.Greenlet[..., None]":
+    """Send the pieces one by one, each when the one before has been read."""
 
     def run() -> None:
+        sent = 0
         for piece in pieces:
             theirs.sendall(piece)
-            gevent.sleep(0)
+            sent += len(piece)
+            while connection.received < sent:
+                gevent.sleep(0)
 
     return gevent.spawn(run)
 
@@ -61,7 +65,7 @@ def test_read_until_finds_every_separator_however_the_bytes_come(
     data = text.encode() + separator
     lines = [line + separator for line in data.split(separator)[:-1]]
     with pair() as (connection, theirs):
-        delivery = deliver(theirs, cut(data, places))
+        delivery = deliver(connection, theirs, cut(data, places))
         assert [connection.read_until(separator) for _ in lines] == lines
         delivery.get()
 
@@ -70,7 +74,7 @@ def test_read_until_finds_every_separator_however_the_bytes_come(
 def test_read_exactly_returns_what_was_asked_for(counts: list[int], places: list[int]) -> None:
     data = bytes(number % 251 for number in range(sum(counts)))
     with pair() as (connection, theirs):
-        delivery = deliver(theirs, cut(data, places))
+        delivery = deliver(connection, theirs, cut(data, places))
         assert b"".join(connection.read_exactly(count) for count in counts) == data
         delivery.get()
         connection.end()
@@ -120,6 +124,7 @@ def test_a_greenlet_killed_while_it_waits_is_not_held_up() -> None:
     [
         ("localhost:59898", "localhost", 59898),
         ("tcp://localhost:59898", "localhost", 59898),
+        ("tcp://localhost:59898/", "localhost", 59898),
         ("tcp://service.example:1", "service.example", 1),
         ("[::1]:59898", "::1", 59898),
         ("tcp://[::1]:65535", "::1", 65535),
@@ -165,7 +170,10 @@ def test_a_service_on_the_second_address_of_a_name_is_found_and_remembered() -> 
         patch.setattr("locust_tcp.connection.socket.getaddrinfo", lambda *_, **__: found)
         endpoint = Endpoint("localhost", port)
         for _ in range(2):
-            Connection.open(endpoint, TIMEOUT, MAX_REPLY).close()
+            # Several at once, which all find that the second one works.
+            opening = [gevent.spawn(Connection.open, endpoint, TIMEOUT, MAX_REPLY) for _ in range(4)]
+            for greenlet in gevent.wait(opening, timeout=kit.PATIENCE):
+                greenlet.get().close()
             assert [address for _, address in endpoint.addresses()] == [("127.0.0.1", port), ("127.0.0.2", port)]
 
 
@@ -285,7 +293,11 @@ def test_a_stepped_clock_is_noticed(step: float) -> None:
 
 
 @needs_linux
-@pytest.mark.parametrize("ancillary", [[], [(1, 37, bytes(48))]], ids=["none", "zero"])
+@pytest.mark.parametrize(
+    "ancillary",
+    [[], [(1, 37, bytes(48))], [(1, 37, struct.pack("qq32x", int(time.time()) - 60, 0))]],
+    ids=["none", "zero", "before the request"],
+)
 def test_without_an_arrival_time_the_users_own_is_taken(ancillary: list[Any]) -> None:
     with over_tcp(peers.answering(b"HELLO\n")) as connection, pytest.MonkeyPatch.context() as patch:
         original = gevent.socket.socket.recvmsg

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from locust_tcp import Connection
 from tests import kit, peers
 
 REQUESTS = 3  # that each user of peers_locustfile.py makes
@@ -50,6 +51,7 @@ REPLIES: dict[str, tuple[peers.Behaviour, list[tuple[str, str | None]]]] = {
     ),
     "endless": (peers.endless, [("connect", FINE), ("endless", "reply: too long")] * REQUESTS),
     "huge length": (peers.mute, [("connect", FINE), ("huge length", "reply: too long")] * REQUESTS),
+    "lagging": (peers.answering(b"HELLO\n"), [("connect", FINE), *[("lagging", FINE)] * REQUESTS]),
     "our mistake": (peers.answering(b"HELLO\n"), [("connect", FINE)] * REQUESTS),
     "stopped": (peers.mute, [("connect", FINE)]),
 }
@@ -117,3 +119,9 @@ def test_an_event_has_the_reply_and_its_length(events: dict[str, list[Event]]) -
     framed = events["length prefix"][-1]
     assert (framed["response"], framed["bytes"]) == ("b'HELLO'", len("\x05HELLO"))
     assert events["mute"][-1]["response"] == "None"
+
+
+@pytest.mark.skipif(not Connection.kernel_times, reason="the kernel's arrival times are Linux's")
+def test_the_response_time_ends_when_the_reply_arrives(events: dict[str, list[Event]]) -> None:
+    # Its user finds the reply 200 ms later. The first exchanges may be without an arrival time.
+    assert 0 < min(event["milliseconds"] for event in events["lagging"] if event["name"] != "connect") < 150

@@ -5,6 +5,7 @@ The environment says where the peers are (PEERS, JSON: name to host) and where t
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,19 @@ import gevent
 from locust import constant, events, task
 from locust.exception import StopUser
 
-from locust_tcp import TcpUser
+from locust_tcp import Connection, TcpUser
 
 REQUESTS = 3  # of each user
+LAG = 0.2  # seconds for which `lagging` keeps all of Locust busy while its reply is there
+
+
+def after_lag(connection: Connection) -> bytes:
+    end = time.perf_counter() + LAG
+    while time.perf_counter() < end:
+        pass
+    return connection.read_until()
+
+
 OPTIONS: dict[str, dict[str, Any]] = {
     "predicate": {"expect": lambda reply: reply == "HELLO"},
     "predicate fails": {"expect": lambda reply: reply == "BYE"},
@@ -22,6 +33,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "length prefix": {"read": lambda connection: connection.read_exactly(connection.read_exactly(1)[0])},
     "huge length": {"read": lambda connection: connection.read_exactly(4 * 1024**3)},
     "no sense": {"read": lambda connection: str(int(connection.read_until()))},
+    "lagging": {"read": after_lag},
     "our mistake": {"expect": lambda reply: 1 / 0},
 }
 hosts = json.loads(os.environ["PEERS"])
@@ -34,7 +46,7 @@ def user_class(name: str, host_: str) -> type[TcpUser]:
         host = host_
         fixed_count = 1
         wait_time = constant(0.01)
-        timeout = 60.0 if name == "stopped" else 0.4
+        timeout = 60.0 if name in ("stopped", "lagging") else 0.4
         connect_timeout = 0.4
         max_reply = 1000
         done = 0
