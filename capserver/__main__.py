@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from capserver import HOST, PORT
+from capserver.faults import KINDS, Fault, check
 from capserver.server import (
     MAX_LINE,
     POLL,
@@ -30,6 +31,14 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
+def fault(text: str) -> Fault:
+    """Parse a --fault; an argparse type."""
+    try:
+        return Fault.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the command line of the server."""
     count = whole_number(1, 1_000_000_000)
@@ -49,6 +58,17 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--max-line", type=count, default=MAX_LINE, metavar="BYTES", help="the longest line answered")
     command.add_argument("--verbose", action="store_true", help="a line for each connection opened and closed")
     command.add_argument(
+        "--fault",
+        type=fault,
+        action="append",
+        default=[],
+        metavar="KIND=RATE[:DETAIL]",
+        help=f"have a share of the replies go wrong; may be given several times. Kinds: {', '.join(KINDS)}",
+    )
+    command.add_argument(
+        "--seed", type=whole_number(0, 10**9), default=0, metavar="N", help="the same seed strikes the same replies"
+    )
+    command.add_argument(
         "--end-with-input",
         action="store_true",
         help="stop when standard input ends, as it does when the program that holds its other end dies",
@@ -58,11 +78,22 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the server; return 0 after a stop that was asked for, 2 when it can't listen."""
-    options = parser().parse_args(arguments)
+    command = parser()
+    options = command.parse_args(arguments)
+    try:
+        check(options.fault)
+    except ValueError as error:
+        command.error(str(error))
     threading.stack_size(STACK_SIZE)
     try:
         server = CapitalizationServer(
-            options.host, options.port, pool=options.pool, max_line=options.max_line, verbose=options.verbose
+            options.host,
+            options.port,
+            pool=options.pool,
+            max_line=options.max_line,
+            verbose=options.verbose,
+            faults=options.fault,
+            seed=options.seed,
         )
     except (OSError, UnicodeError) as error:  # UnicodeError: a name that can't be one
         where = address_text((options.host, options.port))

@@ -3,10 +3,15 @@
 import contextlib
 import socket
 import socketserver
+import struct
 import sys
 import threading
 import time
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
+
+from capserver.faults import Fault, Faults
 
 MAX_LINE = 64 * 1024  # bytes; the limit of asyncio's streams, and the most a peer can make us keep
 STACK_SIZE = 256 * 1024  # bytes; a handler's calls are few, and thousands of threads must fit
@@ -15,6 +20,7 @@ DRAIN = 5.0  # seconds that open connections get for their last answers when the
 POLL = 0.1  # seconds; how soon a stop is noticed
 TRAFFIC = 5.0  # seconds between traffic lines
 
+RESET = struct.pack("ii", 1, 0)  # to close with a linger time of 0 is to reset (socket(7), SO_LINGER)
 TCP_CLOSE_WAIT = 8  # Linux's include/net/tcp_states.h
 NOT_UTF8 = b"error: not UTF-8\n"
 
@@ -41,6 +47,8 @@ class LineHandler(socketserver.StreamRequestHandler):
         super().setup()
         self.answered = 0
         self.errors = 0
+        self.faults = self.server.drawn.pop(self.request, None)
+        self.struck: Counter[str] = Counter()  # replies that a fault has struck, by its kind
         self.ending = "closed"
         self.server.opened(self)
 
@@ -62,9 +70,10 @@ class LineHandler(socketserver.StreamRequestHandler):
             if not line.endswith(b"\n"):
                 if len(line) > limit:
                     return self.refuse(f"error: line longer than {limit} bytes\n".encode())
-                if self.server.stopping and not self.peer_has_ended():
+                if self.server.stopping.is_set() and not self.peer_has_ended():
                     return None  # it was us who ended the input: the line may have gone on
-            self.answer(line)
+            if not self.answer(line):
+                return None
         return None
 
     def peer_has_ended(self) -> bool:
@@ -74,16 +83,48 @@ class LineHandler(socketserver.StreamRequestHandler):
         state: int = self.request.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
         return state == TCP_CLOSE_WAIT
 
-    def answer(self, line: bytes) -> None:
-        """Reply to one line, whatever its terminator."""
+    def answer(self, line: bytes) -> bool:
+        """Reply to one line, whatever its terminator; return whether the connection goes on."""
         try:
             reply = line.decode().upper().encode()
         except UnicodeDecodeError:
             self.wfile.write(NOT_UTF8)
             self.errors += 1
-        else:
-            self.wfile.write(reply)
-            self.answered += 1
+            return True
+        if self.faults and (fault := self.faults.draw()):
+            return self.suffer(fault, self.faults.seconds(fault), reply)
+        self.wfile.write(reply)
+        self.answered += 1
+        return True
+
+    def suffer(self, fault: Fault, seconds: float, reply: bytes) -> bool:
+        """Reply as a fault has it; return whether the connection goes on."""
+        self.struck[fault.kind] += 1
+        match fault.kind:
+            case "delay":
+                pieces = [reply]
+            case "drip":
+                pieces = [reply[i : i + 1] for i in range(len(reply))]
+            case "garble":
+                self.wfile.write(b"?" + reply)
+                return True
+            case "stall":
+                self.linger(forever=True)
+                return False
+            case "reset":
+                self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                return False
+            case kind:
+                if kind == "truncate":
+                    self.wfile.write(reply[: len(reply) // 2])
+                self.request.shutdown(socket.SHUT_WR)
+                self.linger()
+                return False
+        for piece in pieces:
+            self.server.stopping.wait(seconds)
+            self.wfile.write(piece)
+        self.answered += 1
+        return True
 
     def refuse(self, error: bytes) -> None:
         """Send a last reply and let it arrive.
@@ -94,10 +135,14 @@ class LineHandler(socketserver.StreamRequestHandler):
         self.errors += 1
         self.wfile.write(error)
         self.request.shutdown(socket.SHUT_WR)
+        self.linger()
+
+    def linger(self, *, forever: bool = False) -> None:
+        """Read what still comes and throw it away, for a while or until the peer leaves."""
         end = time.monotonic() + LINGER
-        self.request.settimeout(LINGER)
+        self.request.settimeout(None if forever else LINGER)
         with contextlib.suppress(TimeoutError):
-            while time.monotonic() < end and self.request.recv(MAX_LINE):
+            while (forever or time.monotonic() < end) and self.request.recv(MAX_LINE):
                 pass
 
 
@@ -106,7 +151,8 @@ class CapitalizationServer(socketserver.ThreadingTCPServer):
 
     Arguments: `host` and `port` (0 picks one) to listen on; `pool`, how many connections are served
     at a time while the others wait unanswered (None: all at once); `max_line` in bytes; `verbose`
-    for a line per connection opened and closed. Raises OSError where it can't listen.
+    for a line per connection opened and closed; `faults` and `seed` for what is to go wrong. Raises
+    OSError where it can't listen.
 
     `serve_forever` runs until `shutdown`; then `drain` gives the last answers and `totals` the sum.
     """
@@ -123,10 +169,16 @@ class CapitalizationServer(socketserver.ThreadingTCPServer):
         pool: int | None = None,
         max_line: int = MAX_LINE,
         verbose: bool = False,
+        faults: Sequence[Fault] = (),
+        seed: int = 0,
     ) -> None:
         self.max_line = max_line
         self.verbose = verbose
-        self.stopping = False
+        self.drawn: dict[Any, Faults] = {}  # of connections whose handlers have not taken theirs yet
+        self._faults = faults
+        self._seed = seed
+        self._struck: Counter[str] = Counter()
+        self.stopping = threading.Event()
         self.slots = threading.Semaphore(pool or sys.maxsize)
         self._change = threading.Condition()
         self._handlers: set[LineHandler] = set()
@@ -143,10 +195,21 @@ class CapitalizationServer(socketserver.ThreadingTCPServer):
         with self._change:
             self._connections += 1
             self._open += 1
+        if self._faults:
+            faults = Faults(self._faults, self._seed, self._connections)
+            if faults.refused:
+                self._struck["refuse"] += 1
+                request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                self.shutdown_request(request)
+                return
+            self.drawn[request] = faults
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
-        super().shutdown_request(request)
+        if request.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, len(RESET)) == RESET:
+            self.close_request(request)  # without the orderly end that a reset is not to have
+        else:
+            super().shutdown_request(request)
         with self._change:
             self._open -= 1
             self._change.notify_all()
@@ -155,7 +218,7 @@ class CapitalizationServer(socketserver.ThreadingTCPServer):
         """Take note of a connection that is about to be served, or to wait for its turn."""
         with self._change:
             self._handlers.add(handler)
-            if self.stopping:
+            if self.stopping.is_set():
                 self._end_input(handler)
         if self.verbose:
             say(f"{address_text(handler.client_address)} opened")
@@ -166,6 +229,7 @@ class CapitalizationServer(socketserver.ThreadingTCPServer):
             self._handlers.discard(handler)
             self._answered += handler.answered
             self._errors += handler.errors
+            self._struck += handler.struck
         if self.verbose:
             peer = address_text(handler.client_address)
             say(f"{peer} {handler.ending}, {handler.answered} lines answered")
@@ -178,7 +242,7 @@ class CapitalizationServer(socketserver.ThreadingTCPServer):
                 self.process_request(*self.get_request())
         self.server_close()
         with self._change:
-            self.stopping = True
+            self.stopping.set()
             for handler in self._handlers:
                 self._end_input(handler)
             if self._open:
@@ -191,27 +255,33 @@ class CapitalizationServer(socketserver.ThreadingTCPServer):
         with contextlib.suppress(OSError):  # the peer has gone
             handler.request.shutdown(socket.SHUT_RD)
 
-    def counts(self) -> tuple[int, int, int, int]:
-        """Return connections open, connections so far, lines answered, and errors sent."""
+    def counts(self) -> tuple[int, int, int, int, Counter[str]]:
+        """Return connections open and so far, lines answered, errors sent, and replies struck by faults."""
         with self._change:
             answered = self._answered + sum(handler.answered for handler in self._handlers)
             errors = self._errors + sum(handler.errors for handler in self._handlers)
-            return self._open, self._connections, answered, errors
+            struck = sum((handler.struck for handler in self._handlers), self._struck.copy())
+            return self._open, self._connections, answered, errors, struck
 
     def totals(self) -> str:
         """Return the whole run in a sentence."""
-        _, connections, answered, errors = self.counts()
-        return f"answered {answered} lines on {connections} connections, {errors} errors"
+        _, connections, answered, errors, struck = self.counts()
+        return f"answered {answered} lines on {connections} connections, {errors} errors{self._told_of(struck)}"
+
+    @staticmethod
+    def _told_of(struck: Counter[str]) -> str:
+        return "".join(f", {count} {kind}" for kind, count in sorted(struck.items()))
 
     def service_actions(self) -> None:
         """Print the traffic line when it is due; called by `serve_forever` every now and then."""
         now = time.monotonic()
         if now - self._told_at < TRAFFIC:
             return
-        connections, _, answered, _ = self.counts()
+        connections, _, answered, _, struck = self.counts()
         if answered != self._told:
             rate = (answered - self._told) / (now - self._told_at)
-            say(f"{connections} connections open, {answered} lines answered, {rate:.0f} lines/s")
+            faults = self._told_of(struck)
+            say(f"{connections} connections open, {answered} lines answered, {rate:.0f} lines/s{faults}")
         self._told_at, self._told = now, answered
 
     def handle_error(self, request: Any, client_address: Any) -> None:

@@ -162,6 +162,7 @@ class Connection:
         self._max_reply = max_reply
         self._buffer = bytearray()
         self._deadline = 0.0
+        self._was_reset = False
         self._sent = self._begun = 0.0
         self._arrived = 0.0  # as the kernel says; 0 where it says nothing
         self.received = 0
@@ -184,14 +185,16 @@ class Connection:
                 begun = time.perf_counter()
                 for address in addresses:
                     try:
-                        sock = _connected(address)
+                        sock, was_reset = _connected(address)
                     except TimeoutError:
                         raise
                     except OSError as error:
                         failure = error
                     else:
                         endpoint.worked(address)
-                        return cls(sock, max_reply, time.perf_counter() - begun)
+                        connection = cls(sock, max_reply, time.perf_counter() - begun)
+                        connection._was_reset = was_reset  # for the exchange to find, as a later one is
+                        return connection
                 raise failure
         except OSError as error:
             logger.debug("connecting to %s:%s: %r", endpoint.name, endpoint.port, error)
@@ -216,6 +219,8 @@ class Connection:
 
     def _expect_silence(self) -> None:
         """Make sure that what is read next is the reply to what is sent next."""
+        if self._was_reset:
+            raise TcpError(REPLY, RESET)
         self._sock.settimeout(0)
         try:
             unasked = self._sock.recv(1)
@@ -298,14 +303,18 @@ class Connection:
         self.received += len(chunk)
 
 
-def _connected(address: Address) -> socket.socket:
-    """Return a socket connected to a numeric address. Raises OSError."""
+def _connected(address: Address) -> tuple[socket.socket, bool]:
+    """Return a socket connected to a numeric address, and whether it has been reset since. Raises OSError."""
     family, where = address
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # the end of a long request must not wait
-        sock.connect(where)
-        if sock.getsockname() == sock.getpeername():
+        was_reset = False
+        try:
+            sock.connect(where)
+        except ConnectionResetError:  # after the handshake: before it, a reset is a refusal
+            was_reset = True
+        if sock.getsockname()[:2] == where[:2]:
             # Nobody listens on this port, but the kernel chose it for our own end (RFC 9293, 3.5). An
             # orderly close would keep the port for a minute, and the service from starting there.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -313,4 +322,4 @@ def _connected(address: Address) -> socket.socket:
     except BaseException:
         sock.close()
         raise
-    return sock
+    return sock, was_reset
