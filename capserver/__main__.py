@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import ipaddress
 import os
 import signal
 import sys
@@ -122,6 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         threading.Thread(target=stop_at_end_of_input, daemon=True).start()
     served = f", {options.pool} connections at a time" if options.pool else ""
     say(f"listening on {address_text(server.server_address)}{served}; Ctrl-C stops it")
+    if not ipaddress.ip_address(str(server.server_address[0])).is_loopback:
+        say("warning: other machines can reach this address")
     server.serve_forever(POLL)
     server.drain()
     say(server.totals())

@@ -7,7 +7,9 @@ its turn again. The service took `arrived - sent`; `noticed - arrived` is Locust
 
 import contextlib
 import errno
+import functools
 import logging
+import os
 import platform
 import struct
 import sys
@@ -66,6 +68,27 @@ _HOW = {
     errno.EADDRNOTAVAIL: NO_PORTS,
 }
 
+ADVICE = {
+    NO_DESCRIPTORS: "every connection takes one. More: `ulimit -n 65536` in this terminal, then start Locust again",
+    NO_PORTS: "each connection to one address takes one, and keeps it for a minute after its end. "
+    'More: `sysctl -w net.ipv4.ip_local_port_range="1024 65535"`, persistent connections, or another machine',
+}
+
+
+@functools.cache
+def _advise(how: str) -> None:
+    """Say once what to do about a limit that is not the service's."""
+    logger.warning("%s: %s", how, ADVICE[how])
+
+
+def _descriptor_is_left() -> bool:
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        return False
+    return True
+
+
 Address = tuple[int, tuple[Any, ...]]  # family, and numeric address as sockets take it
 
 
@@ -85,11 +108,14 @@ class TcpError(Exception):
     @classmethod
     def of(cls, what: str, error: OSError) -> "TcpError":
         """Return the failure that an error of the operating system amounts to."""
-        if isinstance(error, socket.gaierror):
-            return cls(what, UNKNOWN_HOST)
+        how = _HOW.get(error.errno or 0, FAILED)
         if isinstance(error, TimeoutError):
-            return cls(what, TIMED_OUT)
-        return cls(what, _HOW.get(error.errno or 0, FAILED))
+            how = TIMED_OUT
+        elif isinstance(error, socket.gaierror):  # which is also how a look-up without a descriptor fails
+            how = UNKNOWN_HOST if _descriptor_is_left() else NO_DESCRIPTORS
+        if how in ADVICE:
+            _advise(how)
+        return cls(what, how)
 
 
 @dataclass

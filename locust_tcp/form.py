@@ -9,7 +9,7 @@ from typing import Any
 
 from flask import Response, jsonify, request
 from locust import events
-from locust.argument_parser import default_args_dict, get_parser
+from locust.argument_parser import LocustArgumentParser, default_args_dict, get_parser
 from locust.env import Environment
 from locust.runners import WorkerRunner
 
@@ -57,6 +57,12 @@ def _bad_option(name: str, text: str) -> str | None:
     if action.choices and value not in action.choices:
         return f"{name}: {text!r} is not one of {', '.join(map(str, action.choices))}"
     return None
+
+
+@events.init_command_line_parser.add_listener
+def _stay_at_home(parser: LocustArgumentParser) -> None:
+    """Have the web page, which can start a load test on anybody, listen on this machine only."""
+    parser.set_defaults(web_host="127.0.0.1")
 
 
 @events.init.add_listener

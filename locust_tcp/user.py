@@ -1,5 +1,6 @@
 """TcpClient and TcpUser: time each exchange and fire Locust's `request` event, once."""
 
+import contextlib
 import logging
 import signal
 import time
@@ -39,6 +40,16 @@ def _interrupt_nobody_else(**_: Any) -> None:
     """
     main, hub = gevent.getcurrent(), gevent.get_hub()
     gevent.signal_handler(signal.SIGINT, lambda: hub.loop.run_callback(main.throw, KeyboardInterrupt))
+
+
+@events.init.add_listener
+def _allow_open_files(**_: Any) -> None:
+    """Raise the soft limit of open files to the hard one: Locust by itself stops at 10,000."""
+    with contextlib.suppress(ImportError, OSError, ValueError):  # Windows has no such limit
+        import resource
+
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class Slot(NamedTuple):

@@ -1,0 +1,55 @@
+"""Locust's own limits are named as Locust's, with what raises them; and nobody gets in from outside."""
+
+from pathlib import Path
+
+import pytest
+
+from tests import kit
+
+resource = pytest.importorskip("resource")
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
+def test_locust_out_of_file_descriptors_says_so(tmp_path: Path, name: str) -> None:
+    with kit.server(output=tmp_path / "server") as server:
+        swarm = f"--headless --users 200 --spawn-rate 200 --run-time 3s --wait 0.2 --host tcp://{name}:{server.port}"
+        # The hard limit too, which Locust would raise its soft one to.
+        limited = f"ulimit -n 60; exec {kit.LOCUST} {swarm} --csv {tmp_path}/run"
+        with kit.program("bash", "-c", limited, output=tmp_path / "locust") as locust:
+            assert locust.ends() == 1
+        assert server.totals()[1] > 0
+    assert {row["Error"] for row in kit.rows(tmp_path / "run_failures.csv")} == {
+        "connect: Locust out of file descriptors"
+    }
+    assert locust.output.count("`ulimit -n 65536`") == 1
+    assert "Traceback" not in locust.output
+
+
+def test_the_limit_of_open_files_is_raised_as_far_as_it_goes(tmp_path: Path) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with kit.server(output=tmp_path / "server") as server:
+        limited = f"ulimit -S -n 60; exec {kit.LOCUST} --headless --host {server.host}"
+        with kit.program("bash", "-c", limited, output=tmp_path / "locust") as locust:
+            locust.says(r"word +[1-9]")
+            (limit,) = [
+                line.split()[3:5]
+                for line in Path(f"/proc/{locust.process.pid}/limits").read_text().splitlines()
+                if line.startswith("Max open files")
+            ]
+            assert limit == [str(hard), str(hard)]
+
+
+def test_the_page_is_for_this_machine_only_unless_asked_for(tmp_path: Path) -> None:
+    for options, where in (((), "127.0.0.1"), (("--web-host", "localhost"), "localhost")):
+        port = kit.free_port()
+        with kit.program(kit.LOCUST, "--web-port", str(port), *options, output=tmp_path / "locust") as locust:
+            locust.says(f"Starting web interface at http://{where}:{port}")
+            kit.eventually(lambda port=port: kit.listens(port))  # type: ignore[misc]
+            locust.stop()
+
+
+@pytest.mark.parametrize(("host", "warned"), [("0.0.0.0", True), ("127.0.0.1", False)])
+def test_the_server_warns_when_other_machines_can_reach_it(tmp_path: Path, host: str, warned: bool) -> None:
+    with kit.server("--host", host, output=tmp_path / "server") as server:
+        assert server.stop() == 0
+        assert ("warning: other machines can reach this address" in server.output) == warned
