@@ -1,6 +1,7 @@
 """`python -m capserver`: run the capitalization server until SIGINT or SIGTERM."""
 
 import argparse
+import contextlib
 import errno
 import ipaddress
 import os
@@ -86,6 +87,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         command.error(str(error))
     threading.stack_size(STACK_SIZE)
+    with contextlib.suppress(ImportError, OSError, ValueError):  # Windows has no such limit
+        import resource
+
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
         server = CapitalizationServer(
             options.host,

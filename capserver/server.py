@@ -1,6 +1,7 @@
 """The threaded server: a thread per connection, all of them served at once or so many at a time."""
 
 import contextlib
+import errno
 import socket
 import socketserver
 import struct
@@ -21,6 +22,7 @@ POLL = 0.1  # seconds; how soon a stop is noticed
 TRAFFIC = 5.0  # seconds between traffic lines
 
 RESET = struct.pack("ii", 1, 0)  # to close with a linger time of 0 is to reset (socket(7), SO_LINGER)
+OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}  # accept(2)
 TCP_CLOSE_WAIT = 8  # Linux's include/net/tcp_states.h
 NOT_UTF8 = b"error: not UTF-8\n"
 
@@ -178,6 +180,7 @@ class CapitalizationServer(socketserver.ThreadingTCPServer):
         self._faults = faults
         self._seed = seed
         self._struck: Counter[str] = Counter()
+        self._short = False  # of descriptors
         self.stopping = threading.Event()
         self.slots = threading.Semaphore(pool or sys.maxsize)
         self._change = threading.Condition()
@@ -190,6 +193,20 @@ class CapitalizationServer(socketserver.ThreadingTCPServer):
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         self.address_family, _, _, _, address = found[0]
         super().__init__(address, LineHandler)  # type: ignore[arg-type]
+
+    def get_request(self) -> Any:
+        """Accept a connection. Without a descriptor for it, wait a little: the listener stays readable meanwhile."""
+        try:
+            accepted = super().get_request()
+        except OSError as error:
+            if error.errno in OUT_OF_RESOURCES:
+                if not self._short:
+                    say(f"{error.strerror}: new connections wait until others are closed")
+                self._short = True
+                time.sleep(POLL)
+            raise  # which socketserver takes for nobody there
+        self._short = False
+        return accepted
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._change:

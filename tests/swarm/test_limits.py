@@ -1,7 +1,11 @@
 """Locust's own limits are named as Locust's, with what raises them; and nobody gets in from outside."""
 
+import contextlib
+import socket
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests import kit
@@ -53,3 +57,26 @@ def test_the_server_warns_when_other_machines_can_reach_it(tmp_path: Path, host:
     with kit.server("--host", host, output=tmp_path / "server") as server:
         assert server.stop() == 0
         assert ("warning: other machines can reach this address" in server.output) == warned
+
+
+def test_a_server_out_of_file_descriptors_serves_those_it_has_and_recovers(tmp_path: Path) -> None:
+    command = f"ulimit -n 40; exec {sys.executable} -m capserver --port 0"
+    with kit.program("bash", "-c", command, output=tmp_path / "server") as server, contextlib.ExitStack() as stack:
+        address = ("127.0.0.1", int(server.says(r"listening on .*:(\d+)")[1]))
+        clients = [stack.enter_context(socket.create_connection(address, kit.PATIENCE)) for _ in range(60)]
+        server.says("new connections wait until others are closed")
+        for client in clients[:20]:
+            client.sendall(b"hello\n")
+            assert client.recv(100) == b"HELLO\n"
+        busy = psutil.Process(server.process.pid).cpu_times().user
+        clients[59].settimeout(0.5)
+        clients[59].sendall(b"hello\n")
+        with pytest.raises(TimeoutError):
+            clients[59].recv(100)
+        assert psutil.Process(server.process.pid).cpu_times().user - busy < 0.25, "the accept loop spins"
+        for client in clients[:40]:
+            client.close()
+        clients[59].settimeout(kit.PATIENCE)
+        assert clients[59].recv(100) == b"HELLO\n"
+        assert server.stop() == 0
+    assert "Traceback" not in server.output
