@@ -89,6 +89,12 @@ def _close_files(self: StatsCSVFileWriter) -> None:
     _Upstream.close_files(self)
 
 
+def _cell(milliseconds: float) -> str:
+    """Return a time for the console's tables, whose columns of seven characters touch each other."""
+    text = f"{three_digits(milliseconds):g}"
+    return text if len(text) < 7 else text.removeprefix("0")
+
+
 def _to_string(self: StatsEntry, current: bool = True) -> str:
     # The layout is that of the heading, which stats.get_stats_summary prints.
     times = (self.avg_response_time, self.min_response_time or 0, self.max_response_time, self.median_response_time)
@@ -99,7 +105,7 @@ def _to_string(self: StatsEntry, current: bool = True) -> str:
         self.name,
         self.num_requests,
         f"{self.num_failures}({self.fail_ratio:.2%})",
-        *(f"{three_digits(value):g}" for value in times),
+        *map(_cell, times),
         self.current_rps if current else self.total_rps,
         self.current_fail_per_sec if current else self.total_fail_per_sec,
     )
@@ -108,7 +114,7 @@ def _to_string(self: StatsEntry, current: bool = True) -> str:
 def _percentile_line(self: StatsEntry) -> str:
     # The layout is that of the heading, which stats.get_percentile_stats_summary prints.
     percentiles = [self.get_response_time_percentile(percent) or 0 for percent in stats.PERCENTILES_TO_REPORT]
-    cells = " ".join(f"{three_digits(value):>6g}" for value in percentiles)
+    cells = " ".join(f"{_cell(value):>6}" for value in percentiles)
     name = f"{self.method or '':<{stats.STATS_TYPE_WIDTH}} {self.name:<{stats.STATS_NAME_WIDTH}}"
     return f"{name} {cells:>8} {self.num_requests:>6}"
 

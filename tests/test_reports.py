@@ -38,6 +38,13 @@ def test_the_number_of_buckets_is_bounded() -> None:
     }
 
 
+@given(st.floats(min_value=0.0, max_value=99_999.0))
+def test_a_time_fits_into_its_column_of_the_console(milliseconds: float) -> None:
+    cell = reports._cell(milliseconds)
+    assert len(cell) <= 6
+    assert float(cell) == reports.three_digits(milliseconds)
+
+
 # The first half of a SHA-256 of each upstream function that reports.py replaces, calls, or whose way of
 # doing things it counts on. If one differs, read what has changed upstream, see to reports.py, and
 # put the new one here.
