@@ -215,7 +215,8 @@ class CapitalizationServer(socketserver.ThreadingTCPServer):
         if self._faults:
             faults = Faults(self._faults, self._seed, self._connections)
             if faults.refused:
-                self._struck["refuse"] += 1
+                with self._change:
+                    self._struck["refuse"] += 1
                 request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
                 self.shutdown_request(request)
                 return
@@ -227,6 +228,7 @@ class CapitalizationServer(socketserver.ThreadingTCPServer):
             self.close_request(request)  # without the orderly end that a reset is not to have
         else:
             super().shutdown_request(request)
+        self.drawn.pop(request, None)  # where no handler came to take it
         with self._change:
             self._open -= 1
             self._change.notify_all()

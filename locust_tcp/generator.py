@@ -104,7 +104,7 @@ class Account:
 
 @dataclass
 class Verdict:
-    """Whose limit is near, in one word for comparing and in a sentence for reading."""
+    """Whose limit is near: a level for comparing, of those below, and a sentence for reading."""
 
     level: int
     text: str
@@ -116,6 +116,10 @@ UNKNOWN, ROOM, BUSY, SATURATED = range(4)
 def verdict(account: Account, response_time: float) -> Verdict:
     """Judge one process by the rule above. `response_time` is the 95th percentile reported, in milliseconds."""
     if not account.users or not response_time:
+        if account.cpu_percent >= CPU_LIMIT:  # a master, which can be too slow for all its workers' reports
+            return Verdict(
+                SATURATED, f"Locust's master is saturated: CPU {account.cpu_percent:.0f} %. Use fewer workers."
+            )
         return Verdict(UNKNOWN, f"No users and no requests here; CPU {account.cpu_percent:.0f} %.")
     lag = account.lag(0.95)
     service = response_time if account.by_kernel else max(0.0, response_time - lag)

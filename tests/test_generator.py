@@ -51,6 +51,7 @@ def test_the_verdict_names_its_evidence_and_what_to_do() -> None:
 def test_without_users_or_requests_there_is_no_verdict() -> None:
     assert verdict(Account(seconds=10.0), 5.0).level == UNKNOWN
     assert verdict(Account(seconds=10.0, users=1), 0.0).level == UNKNOWN
+    assert verdict(Account(seconds=10.0, cpu=9.5), 5.0).text.startswith("Locust's master is saturated")
 
 
 def test_users_of_another_kind_are_judged_by_the_timer() -> None:

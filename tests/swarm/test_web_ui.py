@@ -1,6 +1,7 @@
 """Locust's own web UI, in a real browser: what a person sees and clicks from the form to the report."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -48,6 +49,18 @@ def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a Locust where nobody has started a test, or ought to."""
     with web(output=tmp_path_factory.mktemp("idle") / "locust") as (_, url):
         yield url
+
+
+@contextmanager
+def swarm(
+    page: Page, folder: Path, options: Mapping[str, str] | None = None
+) -> Iterator[tuple[kit.Server, kit.Program, str]]:
+    """Press Start for a server of the test's own; yields it, Locust, and the page's address."""
+    with kit.server(output=folder / "server") as server, web(output=folder / "locust") as (locust, url):
+        page.goto(url)
+        fill(page, {**SWARM, **(options or {}), "host": server.host})
+        press(page, "Start")
+        yield server, locust, url
 
 
 def requests(page: Page, name: str) -> int:
@@ -125,10 +138,7 @@ def test_a_wrong_value_is_told_and_nothing_starts(page: Page, idle: str, name: s
 
 
 def test_a_run_fills_the_table_and_the_charts(page: Page, tmp_path: Path) -> None:
-    with kit.server(output=tmp_path / "server") as server, web(output=tmp_path / "locust") as (locust, url):
-        page.goto(url)
-        fill(page, {**SWARM, "host": server.host})
-        press(page, "Start")
+    with swarm(page, tmp_path) as (_, locust, _):
         await_state(page, "running")
         kit.eventually(lambda: [row["Name"] for row in table(page)] == NAMES)
         seen = {name: requests(page, name) for name in [*TASKS, "Aggregated"]}
@@ -148,10 +158,7 @@ def test_a_run_fills_the_table_and_the_charts(page: Page, tmp_path: Path) -> Non
 
 
 def test_edit_changes_the_options_of_a_running_test(page: Page, tmp_path: Path) -> None:
-    with kit.server(output=tmp_path / "server") as server, web(output=tmp_path / "locust") as (_, url):
-        page.goto(url)
-        fill(page, {**SWARM, **GENTLE, "host": server.host})
-        press(page, "Start")
+    with swarm(page, tmp_path, GENTLE):
         kit.eventually(lambda: requests(page, "word") > 2 * USERS)
         assert requests(page, "connect") == USERS
         press(page, "Edit")
@@ -161,10 +168,7 @@ def test_edit_changes_the_options_of_a_running_test(page: Page, tmp_path: Path) 
 
 
 def test_times_below_a_millisecond_have_three_digits(page: Page, tmp_path: Path) -> None:
-    with kit.server(output=tmp_path / "server") as server, web(output=tmp_path / "locust") as (_, url):
-        page.goto(url)
-        fill(page, {**SWARM, **GENTLE, "host": server.host})
-        press(page, "Start")
+    with swarm(page, tmp_path, GENTLE) as (_, _, url):
         kit.eventually(lambda: requests(page, "word") > 2 * USERS)
         press(page, "Stop")
         await_state(page, "stopped")
@@ -177,10 +181,7 @@ def test_times_below_a_millisecond_have_three_digits(page: Page, tmp_path: Path)
 
 
 def test_the_load_generator_tab_tells_lag_and_verdict(page: Page, tmp_path: Path) -> None:
-    with kit.server(output=tmp_path / "server") as server, web(output=tmp_path / "locust") as (locust, url):
-        page.goto(url)
-        fill(page, {**SWARM, **GENTLE, "host": server.host})
-        press(page, "Start")
+    with swarm(page, tmp_path, GENTLE) as (_, locust, url):
         show(page, "Load Generator")
 
         def row() -> dict[str, str]:
@@ -207,10 +208,7 @@ def test_the_load_generator_tab_tells_lag_and_verdict(page: Page, tmp_path: Path
 
 
 def test_the_downloads_agree_with_one_another_and_with_the_server(page: Page, tmp_path: Path) -> None:
-    with kit.server(output=tmp_path / "server") as server, web(output=tmp_path / "locust") as (_, url):
-        page.goto(url)
-        fill(page, {**SWARM, **GENTLE, "host": server.host})
-        press(page, "Start")
+    with swarm(page, tmp_path, GENTLE) as (server, _, _):
         kit.eventually(lambda: all(requests(page, name) for name in NAMES))
         answered = server.totals()  # which ends it, so that there are failures to download
         kit.eventually(lambda: any(row["Name"] == "connect" and row["# Fails"] != "0" for row in table(page)))
@@ -241,10 +239,7 @@ def test_the_downloads_agree_with_one_another_and_with_the_server(page: Page, tm
 
 
 def test_a_new_test_takes_another_choice(page: Page, tmp_path: Path) -> None:
-    with kit.server(output=tmp_path / "server") as server, web(output=tmp_path / "locust") as (_, url):
-        page.goto(url)
-        fill(page, {**SWARM, **GENTLE, "host": server.host})
-        press(page, "Start")
+    with swarm(page, tmp_path, GENTLE) as (server, _, _):
         kit.eventually(lambda: requests(page, "connect") == USERS and requests(page, "word") > 2 * USERS)
         press(page, "Stop")
         await_state(page, "stopped")
