@@ -4,22 +4,18 @@ import argparse
 import contextlib
 import errno
 import ipaddress
+import math
 import os
 import signal
+import ssl
 import sys
 import threading
 from collections.abc import Callable, Sequence
 
 from capserver import HOST, PORT
 from capserver.faults import KINDS, Fault, check
-from capserver.server import (
-    MAX_LINE,
-    POLL,
-    STACK_SIZE,
-    CapitalizationServer,
-    address_text,
-    say,
-)
+from capserver.lines import MAX_LINE
+from capserver.server import IDLE, CapitalizationServer, address_text, default_threads, say
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:
@@ -33,6 +29,14 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
+def seconds(text: str) -> float:
+    """Parse a number of seconds, of which 0 is for ever; an argparse type."""
+    with contextlib.suppress(ValueError):
+        if 0 <= (number := float(text)) < math.inf:
+            return number or math.inf
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0")
+
+
 def fault(text: str) -> Fault:
     """Parse a --fault; an argparse type."""
     try:
@@ -41,23 +45,70 @@ def fault(text: str) -> Fault:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def tls_context(certificate: str, key: str | None) -> ssl.SSLContext:
+    """Return the context of a TLS server. Raises ValueError with what is wrong with the files."""
+
+    def no_password() -> str:
+        raise ValueError("the key has a password, which nobody is there to type")
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(certificate, key, no_password)
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise ValueError("the key belongs to another certificate") from None
+        raise ValueError("not a certificate and its private key, in PEM") from None
+    except OSError as error:
+        raise ValueError(error.strerror) from None
+    return context
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the command line of the server."""
     count = whole_number(1, 1_000_000_000)
     command = argparse.ArgumentParser(
         prog="capserver",
         description="A threaded TCP server that sends each line back in upper case.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    command.add_argument("--host", default=HOST, help="the address to listen on")
-    command.add_argument("--port", type=whole_number(0, 65535), default=PORT, help="0 picks one and says which")
+    command.add_argument("--host", default=HOST, help="the address to listen on (default: %(default)s)")
+    command.add_argument(
+        "--port", type=whole_number(0, 65535), default=PORT, help="0 picks one and says which (default: %(default)s)"
+    )
     command.add_argument(
         "--pool",
         type=count,
         metavar="N",
         help="serve at most N connections at a time; the others stay connected and wait (default: no limit)",
     )
-    command.add_argument("--max-line", type=count, default=MAX_LINE, metavar="BYTES", help="the longest line answered")
+    command.add_argument(
+        "--max-connections",
+        type=count,
+        metavar="N",
+        help="tell those beyond N that the server is full, and close (default: no limit)",
+    )
+    command.add_argument(
+        "--idle-timeout",
+        type=seconds,
+        default=IDLE,
+        metavar="SECONDS",
+        help="close a connection that has gone so long without a complete line or without reading; 0: never (default: %(default)g)",
+    )
+    command.add_argument(
+        "--max-line",
+        type=count,
+        default=MAX_LINE,
+        metavar="BYTES",
+        help="the longest line answered (default: %(default)s)",
+    )
+    command.add_argument(
+        "--threads",
+        type=count,
+        default=default_threads(),
+        metavar="N",
+        help="that serve; more than one pay off only where the interpreter has no global lock (here: %(default)s)",
+    )
+    command.add_argument("--tls-cert", metavar="FILE", help="serve TLS, with this certificate (PEM)")
+    command.add_argument("--tls-key", metavar="FILE", help="its private key (default: in the same file)")
     command.add_argument("--verbose", action="store_true", help="a line for each connection opened and closed")
     command.add_argument(
         "--fault",
@@ -68,7 +119,11 @@ def parser() -> argparse.ArgumentParser:
         help=f"have a share of the replies go wrong; may be given several times. Kinds: {', '.join(KINDS)}",
     )
     command.add_argument(
-        "--seed", type=whole_number(0, 10**9), default=0, metavar="N", help="the same seed strikes the same replies"
+        "--seed",
+        type=whole_number(0, 10**9),
+        default=0,
+        metavar="N",
+        help="the same seed strikes the same replies (default: %(default)s)",
     )
     command.add_argument(
         "--end-with-input",
@@ -86,7 +141,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check(options.fault)
     except ValueError as error:
         command.error(str(error))
-    threading.stack_size(STACK_SIZE)
+    if options.tls_key and not options.tls_cert:
+        command.error("--tls-key goes with --tls-cert")
+    try:
+        tls = tls_context(options.tls_cert, options.tls_key) if options.tls_cert else None
+    except ValueError as error:
+        files = " and ".join(filter(None, (options.tls_cert, options.tls_key)))
+        print(f"capserver: can't use {files} for TLS: {error}", file=sys.stderr)
+        return 2
     with contextlib.suppress(ImportError, OSError, ValueError):  # Windows has no such limit
         import resource
 
@@ -97,10 +159,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.host,
             options.port,
             pool=options.pool,
+            max_connections=options.max_connections,
             max_line=options.max_line,
+            idle=options.idle_timeout,
+            threads=options.threads,
             verbose=options.verbose,
             faults=options.fault,
             seed=options.seed,
+            tls=tls,
         )
     except (OSError, UnicodeError) as error:  # UnicodeError: a name that can't be one
         where = address_text((options.host, options.port))
@@ -114,25 +180,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def stop(*_: object) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second signal ends it at once
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        # `shutdown` waits for `serve_forever`, which this handler interrupts: not from this thread
-        threading.Thread(target=server.shutdown).start()
+        server.stop()
 
     def stop_at_end_of_input() -> None:
         # Not by sys.stdin, whose lock this thread would still hold when the interpreter ends.
         while os.read(0, 4096):
             pass
-        server.shutdown()
+        server.stop()
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
     if options.end_with_input:
         threading.Thread(target=stop_at_end_of_input, daemon=True).start()
     served = f", {options.pool} connections at a time" if options.pool else ""
-    say(f"listening on {address_text(server.server_address)}{served}; Ctrl-C stops it")
-    if not ipaddress.ip_address(str(server.server_address[0])).is_loopback:
+    say(f"listening on {address_text(server.address)}{' with TLS' if tls else ''}{served}; Ctrl-C stops it")
+    if not ipaddress.ip_address(str(server.address[0])).is_loopback:
         say("warning: other machines can reach this address")
-    server.serve_forever(POLL)
-    server.drain()
+    server.serve_forever()
     say(server.totals())
     return 0
 

@@ -1,30 +1,45 @@
-"""The threaded server: a thread per connection, all of them served at once or so many at a time."""
+"""The threaded server: a few threads, each of which serves as many connections as come.
+
+A thread for each connection would be simpler, and was tried: ten thousand that all have something to
+do at once spend their time passing the interpreter's lock around.
+"""
 
 import contextlib
-import errno
+import heapq
+import itertools
+import os
+import selectors
 import socket
-import socketserver
-import struct
+import ssl
 import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Any
 
+from capserver.connection import READ, WRITE, Connection, Pause, Wait
 from capserver.faults import Fault, Faults
+from capserver.lines import MAX_LINE, Lines
 
-MAX_LINE = 64 * 1024  # bytes; the limit of asyncio's streams, and the most a peer can make us keep
-STACK_SIZE = 256 * 1024  # bytes; a handler's calls are few, and thousands of threads must fit
-LINGER = 1.0  # seconds that a refused peer gets to read its error before the connection is gone
-DRAIN = 5.0  # seconds that open connections get for their last answers when the server stops
-POLL = 0.1  # seconds; how soon a stop is noticed
+BACKLOG = 4096  # connections that wait to be accepted; Linux grants no more (net.core.somaxconn)
+ACCEPTS = 64  # connections accepted at a time, so that a burst does not keep the others waiting
+IDLE = 600.0  # seconds: longer than people think and Locust's users wait
+DRAIN = 5.0  # seconds that open connections get for their last replies when the server stops
+POLL = 0.1  # seconds; how soon a stop is noticed, or a free descriptor
+STOPPING_POLL = 0.005  # seconds; the same when there is little left to wait for
+SWEEP = 0.5  # seconds between two looks for peers whose time is over
 TRAFFIC = 5.0  # seconds between traffic lines
 
-RESET = struct.pack("ii", 1, 0)  # to close with a linger time of 0 is to reset (socket(7), SO_LINGER)
-OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}  # accept(2)
-TCP_CLOSE_WAIT = 8  # Linux's include/net/tcp_states.h
-NOT_UTF8 = b"error: not UTF-8\n"
+
+def default_threads() -> int:
+    """Return how many threads serve best.
+
+    It is one where the interpreter has a lock that all threads need: handing it from processor to
+    processor costs more than a second thread brings.
+    """
+    has_lock = getattr(sys, "_is_gil_enabled", lambda: True)()
+    return 1 if has_lock else os.cpu_count() or 1
 
 
 def say(text: str) -> None:
@@ -39,129 +54,19 @@ def address_text(address: tuple[Any, ...]) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-class LineHandler(socketserver.StreamRequestHandler):
-    """Serves one connection: reads lines, sends them back in upper case."""
-
-    server: "CapitalizationServer"
-    disable_nagle_algorithm = True  # a pipelined reply must not wait until the last one is acknowledged
-
-    def setup(self) -> None:
-        super().setup()
-        self.answered = 0
-        self.errors = 0
-        self.faults = self.server.drawn.pop(self.request, None)
-        self.struck: Counter[str] = Counter()  # replies that a fault has struck, by its kind
-        self.ending = "closed"
-        self.server.opened(self)
-
-    def handle(self) -> None:
-        with self.server.slots:
-            try:
-                self.answer_lines()
-            except OSError as error:  # the peer has reset the connection or vanished
-                self.ending = f"lost ({error.strerror or error})"
-
-    def finish(self) -> None:
-        super().finish()
-        self.server.closed(self)
-
-    def answer_lines(self) -> None:
-        """Answer each line until the peer, the server's end or an over-long line ends it."""
-        limit = self.server.max_line
-        while line := self.rfile.readline(limit + 1):
-            if not line.endswith(b"\n"):
-                if len(line) > limit:
-                    return self.refuse(f"error: line longer than {limit} bytes\n".encode())
-                if self.server.stopping.is_set() and not self.peer_has_ended():
-                    return None  # it was us who ended the input: the line may have gone on
-            if not self.answer(line):
-                return None
-        return None
-
-    def peer_has_ended(self) -> bool:
-        """Say whether the peer has shut down its sending side, as far as the system tells (tcp(7), TCP_INFO)."""
-        if not hasattr(socket, "TCP_INFO"):
-            return False
-        state: int = self.request.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
-        return state == TCP_CLOSE_WAIT
-
-    def answer(self, line: bytes) -> bool:
-        """Reply to one line, whatever its terminator; return whether the connection goes on."""
-        try:
-            reply = line.decode().upper().encode()
-        except UnicodeDecodeError:
-            self.wfile.write(NOT_UTF8)
-            self.errors += 1
-            return True
-        if self.faults and (fault := self.faults.draw()):
-            return self.suffer(fault, self.faults.seconds(fault), reply)
-        self.wfile.write(reply)
-        self.answered += 1
-        return True
-
-    def suffer(self, fault: Fault, seconds: float, reply: bytes) -> bool:
-        """Reply as a fault has it; return whether the connection goes on."""
-        self.struck[fault.kind] += 1
-        match fault.kind:
-            case "delay":
-                pieces = [reply]
-            case "drip":
-                pieces = [reply[i : i + 1] for i in range(len(reply))]
-            case "garble":
-                self.wfile.write(b"?" + reply)
-                return True
-            case "stall":
-                self.linger(forever=True)
-                return False
-            case "reset":
-                self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-                return False
-            case kind:
-                if kind == "truncate":
-                    self.wfile.write(reply[: len(reply) // 2])
-                self.request.shutdown(socket.SHUT_WR)
-                self.linger()
-                return False
-        for piece in pieces:
-            self.server.stopping.wait(seconds)
-            self.wfile.write(piece)
-        self.answered += 1
-        return True
-
-    def refuse(self, error: bytes) -> None:
-        """Send a last reply and let it arrive.
-
-        Closing a socket that holds unread input resets the connection (RFC 1122, 4.2.2.13), and the
-        reset may overtake the reply. So the rest of the input is read for a while, and thrown away.
-        """
-        self.errors += 1
-        self.wfile.write(error)
-        self.request.shutdown(socket.SHUT_WR)
-        self.linger()
-
-    def linger(self, *, forever: bool = False) -> None:
-        """Read what still comes and throw it away, for a while or until the peer leaves."""
-        end = time.monotonic() + LINGER
-        self.request.settimeout(None if forever else LINGER)
-        with contextlib.suppress(TimeoutError):
-            while (forever or time.monotonic() < end) and self.request.recv(MAX_LINE):
-                pass
-
-
-class CapitalizationServer(socketserver.ThreadingTCPServer):
+class CapitalizationServer:
     """A threaded TCP server that answers each line in upper case (see the package's docstring).
 
     Arguments: `host` and `port` (0 picks one) to listen on; `pool`, how many connections are served
-    at a time while the others wait unanswered (None: all at once); `max_line` in bytes; `verbose`
-    for a line per connection opened and closed; `faults` and `seed` for what is to go wrong. Raises
-    OSError where it can't listen.
+    at a time while the others wait unanswered (None: all at once); `max_connections`, beyond which
+    a peer is told that the server is full (None: no limit); `max_line` in bytes; `idle` in seconds,
+    after which a peer that does nothing is let go; `threads` that serve; `verbose` for a line per
+    connection opened and closed; `faults` and `seed` for what is to go wrong; `tls` for a TLS
+    server's context. Raises OSError where it can't listen.
 
-    `serve_forever` runs until `shutdown`; then `drain` gives the last answers and `totals` the sum.
+    `serve_forever` returns after `stop`, when what was received by then has been answered; `totals`
+    then tells the whole run.
     """
-
-    allow_reuse_address = True  # a restart must not wait for the last run's connections to expire
-    daemon_threads = True  # a peer that never reads its answers must not keep the process alive
-    request_queue_size = 4096  # with the default of 5 a burst of 1000 connects took 0.9 s and 57 failed
 
     def __init__(
         self,
@@ -169,140 +74,260 @@ class CapitalizationServer(socketserver.ThreadingTCPServer):
         port: int,
         *,
         pool: int | None = None,
+        max_connections: int | None = None,
         max_line: int = MAX_LINE,
+        idle: float = IDLE,
+        threads: int | None = None,
         verbose: bool = False,
         faults: Sequence[Fault] = (),
         seed: int = 0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        self.max_line = max_line
-        self.verbose = verbose
-        self.drawn: dict[Any, Faults] = {}  # of connections whose handlers have not taken theirs yet
+        self.stopping = False
+        self._pool = pool or sys.maxsize
+        self._max_connections = max_connections or sys.maxsize
+        self._max_line = max_line
+        self._idle = idle
+        self._threads = threads or default_threads()
+        self._verbose = verbose
         self._faults = faults
         self._seed = seed
-        self._struck: Counter[str] = Counter()
+        self._tls = tls
+        self._lock = threading.Lock()  # for all that follows
+        self._open: set[Connection] = set()
+        self._refused = 0  # of the open ones
+        self._waiting: deque[Connection] = deque()  # for their turn in the pool
+        self._served = 0  # at the moment
         self._short = False  # of descriptors
-        self.stopping = threading.Event()
-        self.slots = threading.Semaphore(pool or sys.maxsize)
-        self._change = threading.Condition()
-        self._handlers: set[LineHandler] = set()
-        self._open = 0
         self._connections = 0
         self._answered = 0  # on connections that are closed: the open ones keep their own counts,
         self._errors = 0  # because threads that share a count lose some of it
-        self._told_at, self._told = time.monotonic(), 0
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        self.address_family, _, _, _, address = found[0]
-        super().__init__(address, LineHandler)  # type: ignore[arg-type]
-
-    def get_request(self) -> Any:
-        """Accept a connection. Without a descriptor for it, wait a little: the listener stays readable meanwhile."""
+        self._noted: Counter[str] = Counter()  # faults that have struck and idle peers, likewise
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        self.listener = socket.socket(family, socket.SOCK_STREAM)
         try:
-            accepted = super().get_request()
-        except OSError as error:
-            if error.errno in OUT_OF_RESOURCES:
-                if not self._short:
-                    say(f"{error.strerror}: new connections wait until others are closed")
-                self._short = True
-                time.sleep(POLL)
-            raise  # which socketserver takes for nobody there
-        self._short = False
-        return accepted
+            if os.name == "posix":  # a restart must not wait for the last run's connections to expire
+                self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self.listener.bind(address)
+            self.listener.listen(BACKLOG)
+            self.listener.setblocking(False)
+            self.address: tuple[Any, ...] = self.listener.getsockname()
+        except BaseException:
+            self.listener.close()
+            raise
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        with self._change:
+    def stop(self) -> None:
+        """Have `serve_forever` return. For signal handlers and other threads."""
+        self.stopping = True
+
+    def serve_forever(self) -> None:
+        """Serve until `stop`, and print the traffic every now and then."""
+        threads = [ServingThread(self) for _ in range(self._threads)]
+        self.listener.close()  # each has its own
+        for thread in threads:
+            thread.start()
+        told_at, told = time.monotonic(), 0
+        while not self.stopping:
+            time.sleep(POLL)
+            now = time.monotonic()
+            if now - told_at < TRAFFIC:
+                continue
+            connections, _, answered, _, noted = self.counts()
+            if answered != told:
+                rate = (answered - told) / (now - told_at)
+                say(f"{connections} connections open, {answered} lines answered, {rate:.0f} lines/s{self._list(noted)}")
+            told_at, told = now, answered
+        for thread in threads:
+            thread.join()
+
+    def accept(self, listener: socket.socket) -> Connection | None:
+        """Return who has come, if it is their turn. Raises OSError."""
+        sock, peer = listener.accept()
+        try:
+            sock.setblocking(False)
+            # A reply that is sent in pieces must not wait until the first is acknowledged.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._tls:
+                sock = self._tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+        except OSError:  # they have gone already
+            sock.close()
+            return None
+        if self._verbose:
+            say(f"{address_text(peer)} opened")
+        with self._lock:
+            self._short = False
             self._connections += 1
-            self._open += 1
-        if self._faults:
-            faults = Faults(self._faults, self._seed, self._connections)
-            if faults.refused:
-                with self._change:
-                    self._struck["refuse"] += 1
-                request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-                self.shutdown_request(request)
-                return
-            self.drawn[request] = faults
-        super().process_request(request, client_address)
+            faults = Faults(self._faults, self._seed, self._connections) if self._faults else None
+            is_full = len(self._open) - self._refused >= self._max_connections
+            error = f"error: server full: {self._max_connections} connections are open\n" if is_full else ""
+            connection = Connection(sock, peer, Lines(self._max_line, faults), self._idle, error.encode())
+            self._open.add(connection)
+            self._refused += connection.is_refused
+            if connection.is_refused:
+                return connection
+            if self._served < self._pool:
+                self._served += 1
+                return connection
+            self._waiting.append(connection)
+            return None
 
-    def shutdown_request(self, request: Any) -> None:
-        if request.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, len(RESET)) == RESET:
-            self.close_request(request)  # without the orderly end that a reset is not to have
-        else:
-            super().shutdown_request(request)
-        self.drawn.pop(request, None)  # where no handler came to take it
-        with self._change:
-            self._open -= 1
-            self._change.notify_all()
+    def next_waiting(self, leaving: Connection | None = None) -> Connection | None:
+        """Return who takes the place of a connection that leaves; when the server stops, anybody who waits."""
+        with self._lock:
+            if leaving and leaving.is_refused:
+                return None
+            if self._waiting:
+                return self._waiting.popleft()
+            self._served -= leaving is not None
+            return None
 
-    def opened(self, handler: LineHandler) -> None:
-        """Take note of a connection that is about to be served, or to wait for its turn."""
-        with self._change:
-            self._handlers.add(handler)
-            if self.stopping.is_set():
-                self._end_input(handler)
-        if self.verbose:
-            say(f"{address_text(handler.client_address)} opened")
+    def closed(self, connection: Connection) -> None:
+        """Add the counts of a closed connection to the totals."""
+        with self._lock:
+            self._open.discard(connection)
+            self._refused -= connection.is_refused
+            self._answered += connection.answered
+            self._errors += connection.errors
+            self._noted += connection.lines.struck
+            self._noted["idle"] += connection.ending == "idle"
+        if self._verbose:
+            say(f"{address_text(connection.peer)} {connection.ending}, {connection.answered} lines answered")
 
-    def closed(self, handler: LineHandler) -> None:
-        """Add a connection's counts to the totals."""
-        with self._change:
-            self._handlers.discard(handler)
-            self._answered += handler.answered
-            self._errors += handler.errors
-            self._struck += handler.struck
-        if self.verbose:
-            peer = address_text(handler.client_address)
-            say(f"{peer} {handler.ending}, {handler.answered} lines answered")
-
-    def drain(self) -> None:
-        """Answer what has been received, then close every connection. For after `serve_forever`."""
-        self.socket.setblocking(False)
-        with contextlib.suppress(OSError):  # BlockingIOError: nobody is left in the backlog
-            while True:
-                self.process_request(*self.get_request())
-        self.server_close()
-        with self._change:
-            self.stopping.set()
-            for handler in self._handlers:
-                self._end_input(handler)
-            if self._open:
-                self.slots.release(self._open)  # nobody waits for a turn any more
-            self._change.wait_for(lambda: self._open == 0, DRAIN)
-
-    @staticmethod
-    def _end_input(handler: LineHandler) -> None:
-        # What the kernel has received can still be read after this; then comes the end of file.
-        with contextlib.suppress(OSError):  # the peer has gone
-            handler.request.shutdown(socket.SHUT_RD)
+    def cannot_accept(self, error: OSError | MemoryError) -> None:
+        """Say once that who comes now has to wait."""
+        with self._lock:
+            told, self._short = self._short, True
+        if not told:
+            why = error.strerror if isinstance(error, OSError) else "Out of memory"
+            say(f"{why}: new connections wait until others are closed")
 
     def counts(self) -> tuple[int, int, int, int, Counter[str]]:
-        """Return connections open and so far, lines answered, errors sent, and replies struck by faults."""
-        with self._change:
-            answered = self._answered + sum(handler.answered for handler in self._handlers)
-            errors = self._errors + sum(handler.errors for handler in self._handlers)
-            struck = sum((handler.struck for handler in self._handlers), self._struck.copy())
-            return self._open, self._connections, answered, errors, struck
+        """Return connections open and so far, lines answered, errors sent, and faults and idle peers by kind."""
+        with self._lock:
+            answered = self._answered + sum(connection.answered for connection in self._open)
+            errors = self._errors + sum(connection.errors for connection in self._open)
+            struck = (connection.lines.struck for connection in self._open if connection.lines.struck)
+            noted = sum(struck, self._noted.copy())
+            return len(self._open), self._connections, answered, errors, noted
 
     def totals(self) -> str:
         """Return the whole run in a sentence."""
-        _, connections, answered, errors, struck = self.counts()
-        return f"answered {answered} lines on {connections} connections, {errors} errors{self._told_of(struck)}"
+        _, connections, answered, errors, noted = self.counts()
+        return f"answered {answered} lines on {connections} connections, {errors} errors{self._list(noted)}"
 
     @staticmethod
-    def _told_of(struck: Counter[str]) -> str:
-        return "".join(f", {count} {kind}" for kind, count in sorted(struck.items()))
+    def _list(noted: Counter[str]) -> str:
+        return "".join(f", {count} {kind}" for kind, count in sorted(noted.items()) if count)
 
-    def service_actions(self) -> None:
-        """Print the traffic line when it is due; called by `serve_forever` every now and then."""
+
+class ServingThread(threading.Thread):
+    """Accepts connections and serves those that it has accepted, all at once."""
+
+    def __init__(self, server: CapitalizationServer) -> None:
+        super().__init__(daemon=True)  # what nobody foresaw must not keep the process alive
+        self._server = server
+        self._connections: set[Connection] = set()
+        self._timers: list[tuple[float, int, Connection]] = []
+        self._number = itertools.count()  # so that timers due at the same time are in order
+        self._selector = selectors.DefaultSelector()
+        self._listener = server.listener.dup()  # of its own to close: the others may not have seen the stop yet
+        self._accepts_at: float | None = None  # where it pauses, so as not to spin
+        self._sweeps_at = 0.0
+
+    def run(self) -> None:
+        """Serve until the server stops; then give the last replies."""
+        self._selector.register(self._listener, READ)
+        while not self._server.stopping:
+            self._turn(POLL)
+        while self._accept():
+            pass
+        if self._accepts_at is None:
+            self._selector.unregister(self._listener)
+        self._listener.close()
+        while waiting := self._server.next_waiting():
+            self._begin(waiting)
+        end = time.monotonic() + DRAIN
+        while self._connections and time.monotonic() < end:
+            for connection in tuple(self._connections):
+                connection.stopping = True
+                if connection.waits_for != WRITE:
+                    self._go_on(connection)
+            self._turn(STOPPING_POLL)
+
+    def _turn(self, patience: float) -> None:
+        """Serve whoever has something to do, or wait for that."""
+        if self._timers:
+            patience = min(patience, max(0.0, self._timers[0][0] - time.monotonic()))
+        for key, _ in self._selector.select(patience):
+            if key.data is None:
+                self._accept()
+            else:
+                self._go_on(key.data)
         now = time.monotonic()
-        if now - self._told_at < TRAFFIC:
-            return
-        connections, _, answered, _, struck = self.counts()
-        if answered != self._told:
-            rate = (answered - self._told) / (now - self._told_at)
-            faults = self._told_of(struck)
-            say(f"{connections} connections open, {answered} lines answered, {rate:.0f} lines/s{faults}")
-        self._told_at, self._told = now, answered
+        while self._timers and self._timers[0][0] <= now:
+            _, _, connection = heapq.heappop(self._timers)
+            if connection in self._connections:
+                self._go_on(connection)
+        if now >= self._sweeps_at:
+            self._sweeps_at = now + SWEEP
+            for connection in [each for each in self._connections if each.deadline < now]:
+                self._close(connection, connection.late)
+        if self._accepts_at and now >= self._accepts_at and not self._server.stopping:
+            self._accepts_at = None
+            self._selector.register(self._listener, READ)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Give what no handler foresaw one line, and the other connections their peace."""
-        say(f"{address_text(client_address)} dropped: {sys.exception()!r}")
+    def _accept(self) -> bool:
+        """Accept some of those who have come; return whether there may be more."""
+        for _ in range(ACCEPTS):
+            try:
+                connection = self._server.accept(self._listener)
+            except (BlockingIOError, ConnectionAbortedError):  # nobody, or somebody who has left again
+                return False
+            except (OSError, MemoryError) as error:  # descriptors, mostly (accept(2))
+                self._server.cannot_accept(error)
+                if self._accepts_at is None:
+                    self._selector.unregister(self._listener)
+                self._accepts_at = time.monotonic() + POLL
+                return False
+            if connection:
+                self._begin(connection)
+        return True
+
+    def _begin(self, connection: Connection) -> None:
+        self._connections.add(connection)
+        self._go_on(connection)
+
+    def _go_on(self, connection: Connection) -> None:
+        """Have a connection go on, until it waits for something else."""
+        try:
+            wait = next(connection.story)
+        except StopIteration:
+            self._close(connection, connection.ending)
+        except OSError as error:
+            self._close(connection, f"lost ({error.strerror or error})")
+        except Exception as error:  # nobody else is to suffer from what nobody foresaw
+            say(f"{address_text(connection.peer)} dropped: {error!r}")
+            self._close(connection, "dropped")
+        else:
+            if wait is not connection.waits_for:
+                self._watch(connection, wait)
+
+    def _watch(self, connection: Connection, wait: Wait | None) -> None:
+        if connection.waits_for in (READ, WRITE):
+            self._selector.unregister(connection.sock)
+        connection.waits_for = wait
+        if isinstance(wait, Pause):
+            heapq.heappush(self._timers, (time.monotonic() + wait.seconds, next(self._number), connection))
+        elif wait is not None:
+            self._selector.register(connection.sock, wait, connection)
+
+    def _close(self, connection: Connection, ending: str) -> None:
+        """Close a connection, and begin with whoever has waited for its place."""
+        self._watch(connection, None)
+        connection.ending = ending
+        connection.story.close()
+        connection.sock.close()
+        self._connections.discard(connection)
+        self._server.closed(connection)
+        if follower := self._server.next_waiting(connection):
+            self._begin(follower)

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capserver.server import MAX_LINE
+from capserver.lines import MAX_LINE
 from tests import kit
 
 CROWD = 1000  # clients that connect at the same moment

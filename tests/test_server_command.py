@@ -133,10 +133,10 @@ def test_a_bad_option_is_one_clear_line_and_the_usage(option: str, value: str) -
 
 
 def test_an_option_that_does_not_exist_is_one_clear_line_and_the_usage() -> None:
-    ended = run("--thread")
+    ended = run("--no-such-option")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith("usage: capserver ")
-    assert ended.stderr.splitlines()[-1] == "capserver: error: unrecognized arguments: --thread"
+    assert ended.stderr.splitlines()[-1] == "capserver: error: unrecognized arguments: --no-such-option"
 
 
 # The console
