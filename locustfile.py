@@ -13,7 +13,7 @@ from locust import constant, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 
-from locust_tcp import TcpUser, number, on_schedule, start_service
+from locust_tcp import TcpUser, ca_file, number, on_schedule, start_service
 
 HOST = "tcp://localhost:59898"  # where the users go when the Host field or --host says nothing else
 STOP_TIMEOUT = 1  # seconds that stopped users get to finish their exchange, so that both sides count it
@@ -84,6 +84,18 @@ def add_options(parser: LocustArgumentParser) -> None:
     parser.add_argument(
         "--arrivals", choices=["even", "poisson"], default="even", help="with a rate: evenly spaced, or at random"
     )
+    parser.add_argument(
+        "--tls-ca",
+        type=ca_file,
+        default="",
+        help="with a tls:// host: the file (PEM) of the authority that signed its certificate; empty: the system's",
+    )
+    parser.add_argument(
+        "--tls-verify",
+        choices=["yes", "no"],
+        default="yes",
+        help="with a tls:// host: whether its certificate has to be trusted and for its name",
+    )
     parser.set_defaults(stop_timeout=STOP_TIMEOUT)
 
 
@@ -95,6 +107,8 @@ def apply_options(environment: Environment, **_: Any) -> None:
         options: Any = environment.parsed_options
         CapitalizationUser.connection = options.connection
         CapitalizationUser.timeout = options.timeout
+        CapitalizationUser.tls_ca = options.tls_ca or None
+        CapitalizationUser.tls_verify = options.tls_verify == "yes"
         on_time = on_schedule(options.rate, options.arrivals) if options.rate else None
         CapitalizationUser.wait_time = on_time or constant(options.wait)
 

@@ -91,7 +91,7 @@ def parser() -> argparse.ArgumentParser:
         type=seconds,
         default=IDLE,
         metavar="SECONDS",
-        help="close a connection that has gone so long without a complete line or without reading; 0: never (default: %(default)g)",
+        help="close a connection after so long without a line, or without reading; 0: never (default: %(default)g)",
     )
     command.add_argument(
         "--max-line",

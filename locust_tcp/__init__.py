@@ -2,9 +2,19 @@
 
 from locust_tcp import reports
 from locust_tcp.connection import Connection, TcpError
-from locust_tcp.form import number
+from locust_tcp.form import ca_file, number
 from locust_tcp.schedule import on_schedule
 from locust_tcp.service import start_service
 from locust_tcp.user import TcpClient, TcpUser
 
-__all__ = ["Connection", "TcpClient", "TcpError", "TcpUser", "number", "on_schedule", "reports", "start_service"]
+__all__ = [
+    "Connection",
+    "TcpClient",
+    "TcpError",
+    "TcpUser",
+    "ca_file",
+    "number",
+    "on_schedule",
+    "reports",
+    "start_service",
+]

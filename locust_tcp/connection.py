@@ -11,6 +11,7 @@ import functools
 import logging
 import os
 import platform
+import ssl
 import struct
 import sys
 import time
@@ -21,6 +22,8 @@ from urllib.parse import urlsplit
 import gevent
 from gevent import socket
 from gevent.lock import BoundedSemaphore
+
+from locust_tcp.tls import Tls, tls_context
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +50,10 @@ CUT_SHORT: Final = "closed halfway"
 RESET: Final = "reset"
 UNREACHABLE: Final = "unreachable"
 UNKNOWN_HOST: Final = "unknown host"
+NOT_TRUSTED: Final = "certificate not trusted"
+OTHER_NAME: Final = "certificate for another name"
+NO_HANDSHAKE: Final = "TLS handshake failed"
+BAD_TLS: Final = "TLS failed"
 WRONG: Final = "wrong"
 TOO_MUCH: Final = "more than was asked for"
 TOO_LONG: Final = "too long"
@@ -68,7 +75,12 @@ _HOW = {
     errno.EADDRNOTAVAIL: NO_PORTS,
 }
 
+# Of OpenSSL's include/openssl/x509_vfy.h: X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH
+NAME_MISMATCHES = {62, 64}
+
 ADVICE = {
+    NOT_TRUSTED: "no authority that this machine trusts has signed it. Name the file of the one that has with tls_ca "
+    "(--tls-ca), or switch verification off with tls_verify (--tls-verify no)",
     NO_DESCRIPTORS: "every connection takes one. More: `ulimit -n 65536` in this terminal, then start Locust again",
     NO_PORTS: "each connection to one address takes one, and keeps it for a minute after its end. "
     'More: `sysctl -w net.ipv4.ip_local_port_range="1024 65535"`, persistent connections, or another machine',
@@ -77,7 +89,7 @@ ADVICE = {
 
 @functools.cache
 def _advise(how: str) -> None:
-    """Say once what to do about a limit that is not the service's."""
+    """Say once what to do about a failure that is not the service's."""
     logger.warning("%s: %s", how, ADVICE[how])
 
 
@@ -113,6 +125,10 @@ class TcpError(Exception):
             how = TIMED_OUT
         elif isinstance(error, socket.gaierror):  # which is also how a look-up without a descriptor fails
             how = UNKNOWN_HOST if _descriptor_is_left() else NO_DESCRIPTORS
+        elif isinstance(error, ssl.SSLCertVerificationError):
+            how = OTHER_NAME if error.verify_code in NAME_MISMATCHES else NOT_TRUSTED
+        elif isinstance(error, ssl.SSLError):
+            how = NO_HANDSHAKE if what == CONNECT else BAD_TLS
         if how in ADVICE:
             _advise(how)
         return cls(what, how)
@@ -128,20 +144,22 @@ class Endpoint:
 
     name: str
     port: int
+    tls: ssl.SSLContext | None = None
     _addresses: list[Address] = field(default_factory=list)
     _lookup: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(1))
 
     @classmethod
-    def parse(cls, host: str | None) -> "Endpoint":
-        """Return the endpoint that `[tcp://]name:port` or `[tcp://][::1]:port` names.
+    def parse(cls, host: str | None, tls_ca: str | None = None, tls_verify: bool = True) -> "Endpoint":
+        """Return the endpoint that `[tcp://|tls://]name:port` or `[tcp://|tls://][::1]:port` names.
 
-        Raises ValueError with a sentence that says what is wrong and what to write instead.
+        For `tls_ca` and `tls_verify` see TcpUser. Raises ValueError with a sentence that says what
+        is wrong and what to write instead.
         """
         if not host:
             raise ValueError("no host: write it as tcp://name:port, for example tcp://localhost:59898")
         scheme, separator, rest = host.removesuffix("/").rpartition("://")
-        if separator and scheme != "tcp":
-            raise ValueError(f"host {host!r} is not a TCP service: write it as tcp://name:port")
+        if separator and scheme not in ("tcp", "tls"):
+            raise ValueError(f"host {host!r} is not a TCP service: write it as tcp://name:port, or tls://name:port")
         advice = "write it as tcp://name:port, with a port from 1 to 65535"
         try:
             parts = urlsplit(f"//{rest}")
@@ -150,7 +168,7 @@ class Endpoint:
             raise ValueError(f"host {host!r} has a bad port: {advice}") from None
         if not name or not port or parts.netloc != rest:
             raise ValueError(f"host {host!r} has no {'port' if name and not port else 'plain name'}: {advice}")
-        return cls(name, port)
+        return cls(name, port, tls_context(tls_ca, tls_verify) if scheme == "tls" else None)
 
     def addresses(self) -> list[Address]:
         """Return (family, address) pairs, the one that worked last in front. Raises OSError."""
@@ -181,10 +199,11 @@ class Connection:
     kernel_times = sys.platform == "linux" and platform.machine() in TIMESTAMPING_MACHINES
     """Whether to ask the kernel when replies arrive."""
 
-    def __init__(self, sock: socket.socket, max_reply: int, connect_time: float = 0.0) -> None:
-        self.connect_time = connect_time
+    def __init__(self, sock: socket.socket, max_reply: int, tls: Tls | None = None) -> None:
+        self.connect_time = 0.0
         """Seconds that connecting took, without the look-up of the name."""
         self._sock = sock
+        self._tls = tls
         self._max_reply = max_reply
         self._buffer = bytearray()
         self._deadline = 0.0
@@ -202,7 +221,7 @@ class Connection:
     def open(cls, endpoint: Endpoint, timeout: float, max_reply: int) -> "Connection":
         """Connect to the first of the endpoint's addresses that answers.
 
-        `timeout` in seconds is for the look-up and all the addresses together. Raises TcpError.
+        `timeout` in seconds is for the look-up, all the addresses and TLS together. Raises TcpError.
         """
         try:
             with gevent.Timeout(timeout, TimeoutError()):
@@ -218,13 +237,36 @@ class Connection:
                         failure = error
                     else:
                         endpoint.worked(address)
-                        connection = cls(sock, max_reply, time.perf_counter() - begun)
+                        connection = cls(sock, max_reply, Tls(endpoint.tls, endpoint.name) if endpoint.tls else None)
                         connection._was_reset = was_reset  # for the exchange to find, as a later one is
+                        connection._shake_hands()
+                        connection.connect_time = time.perf_counter() - begun
                         return connection
                 raise failure
         except OSError as error:
             logger.debug("connecting to %s:%s: %r", endpoint.name, endpoint.port, error)
             raise TcpError.of(CONNECT, error) from error
+
+    def _shake_hands(self) -> None:
+        """Agree on TLS, where there is to be any. Raises OSError, of which ssl.SSLError is one."""
+        if self._tls is None:
+            return
+        try:
+            if self._was_reset:
+                raise ConnectionResetError(errno.ECONNRESET, "reset before the handshake")
+            while not self._tls.shake_hands():
+                self._sock.sendall(self._tls.to_send())
+                received = self._sock.recv(CHUNK)
+                if not received:
+                    raise ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "closed during the handshake")
+                self._tls.received(received)
+            self._sock.sendall(self._tls.to_send())
+        except BaseException as error:
+            if isinstance(error, ssl.SSLError):
+                with contextlib.suppress(OSError):
+                    self._sock.send(self._tls.to_send())  # why, for the service's log
+            self.close()
+            raise
 
     def send(self, payload: bytes, timeout: float) -> None:
         """Begin an exchange: send its request. `timeout` in seconds is for the whole exchange."""
@@ -233,6 +275,8 @@ class Connection:
         self.received = 0
         try:
             self._expect_silence()
+            if self._tls:
+                payload = self._tls.encrypt(payload)
             self._sock.settimeout(timeout)
             self._begun = time.perf_counter()
             self._sent = time.time()
@@ -248,11 +292,21 @@ class Connection:
         if self._was_reset:
             raise TcpError(REPLY, RESET)
         self._sock.settimeout(0)
-        try:
-            unasked = self._sock.recv(1)
-        except BlockingIOError:
-            return
-        raise TcpError(REPLY, TOO_MUCH if unasked else CLOSED)
+        while True:
+            try:
+                unasked = self._sock.recv(CHUNK)
+            except BlockingIOError:
+                return
+            if unasked and self._tls:
+                unasked = self._tls.decrypt(unasked)
+                if not unasked and not self._tls.has_ended:
+                    continue  # TLS's own business, such as a ticket for the next session
+            if not unasked:
+                raise TcpError(REPLY, CLOSED)
+            logger.debug("before it was asked, the service said %.200r", unasked)
+            # Whether a new connection's first word comes before the request or after it is chance, and no
+            # reason to call it another failure: it is not the reply.
+            raise TcpError(REPLY, TOO_MUCH if self._begun else WRONG)
 
     def read_until(self, separator: bytes = b"\n") -> bytes:
         """Return the bytes up to and including the next `separator`."""
@@ -321,6 +375,10 @@ class Connection:
                         self._arrived = seconds + nanoseconds * 1e-9
             else:
                 chunk = self._sock.recv(min(room, CHUNK))
+            if chunk and self._tls:
+                chunk = self._tls.decrypt(chunk)
+                if not chunk and not self._tls.has_ended:
+                    return  # a part of a record, or TLS's own business
         except OSError as error:
             raise TcpError.of(REPLY, error) from error
         if not chunk:

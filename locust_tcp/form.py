@@ -14,6 +14,7 @@ from locust.env import Environment
 from locust.runners import WorkerRunner
 
 from locust_tcp.connection import Endpoint
+from locust_tcp.tls import tls_context
 from locust_tcp.user import TcpUser
 
 logger = logging.getLogger(__name__)
@@ -34,12 +35,23 @@ def number(unit: str, *, zero: bool = False) -> Callable[[str], float]:
     return parse
 
 
+def ca_file(text: str) -> str | None:
+    """Return a file of certificates that a tls:// service may be verified by, or None for no name; an argparse type."""
+    if not text:
+        return None
+    try:
+        tls_context(text, verify=True)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
 def _bad_host(environment: Environment, host: str | None) -> str | None:
     """Return what is wrong with `host`, or where there is none, with the user classes' own."""
     for user_class in environment.user_classes:
         if issubclass(user_class, TcpUser):
             try:
-                Endpoint.parse(host or user_class.host)
+                Endpoint.parse(host or user_class.host, user_class.tls_ca, user_class.tls_verify)
             except ValueError as error:
                 return str(error)
     return None

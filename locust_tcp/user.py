@@ -23,7 +23,7 @@ DEFAULT_NAME = "request"  # the Name column of requests that were given no name
 
 Reply = str | bytes
 
-_endpoints: dict[str | None, Endpoint] = {}  # shared by all users of this process
+_endpoints: dict[tuple[str | None, str | None, bool], Endpoint] = {}  # shared by all users of this process
 
 
 @events.test_start.add_listener
@@ -66,9 +66,10 @@ class TcpClient:
     def __init__(self, user: "TcpUser") -> None:
         self._user = user
         self._connection: Connection | None = None
-        if user.host not in _endpoints:
-            _endpoints[user.host] = Endpoint.parse(user.host)
-        self._endpoint = _endpoints[user.host]
+        service = user.host, user.tls_ca, user.tls_verify
+        if service not in _endpoints:
+            _endpoints[service] = Endpoint.parse(*service)
+        self._endpoint = _endpoints[service]
 
     def request(
         self,
@@ -196,13 +197,20 @@ class TcpUser(User):
     """Seconds for a whole exchange: nobody waits longer, and a reply that drips in must not last for ever."""
 
     connect_timeout: float = 5.0
-    """Seconds for looking the name up and connecting: enough for one lost SYN (1 s, then 2 s; RFC 6298)."""
+    """Seconds for looking the name up, connecting and TLS: enough for one lost SYN (1 s, then 2 s; RFC 6298)."""
 
     connection: Literal["persistent", "per-request"] = "persistent"
     """How long a connection lives: as long as its user, or for one request."""
 
     max_reply: int = 1024 * 1024
     """Bytes that the reply to one request may have: a runaway service must not fill Locust's memory."""
+
+    tls_ca: str | None = None
+    """With a tls:// host: a file of certificates (PEM), one of which has signed the service's. None: those that
+    the system trusts, or the environment's SSL_CERT_FILE."""
+
+    tls_verify: bool = True
+    """With a tls:// host: whether the service has to prove who it is. Without, anybody may be answering."""
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
