@@ -8,7 +8,8 @@ The wire protocol:
   shuts down its sending side. Lines are answered in order, however they were cut into segments.
 - An error is a reply that starts with `error: ` and ends in LF. No capitalized reply contains a
   lower-case ASCII letter, so the two can't be confused. A line that is not UTF-8 costs that line;
-  after a line longer than the limit the connection is closed.
+  after a line longer than the limit, and when the server is full, the connection is closed.
+- With TLS, all of that inside it.
 """
 
 HOST = "127.0.0.1"  # nobody outside this machine, unless asked for

@@ -1,6 +1,8 @@
 """Locust's own limits are named as Locust's, with what raises them; and nobody gets in from outside."""
 
 import contextlib
+import re
+import shutil
 import socket
 import sys
 from pathlib import Path
@@ -11,6 +13,43 @@ import pytest
 from tests import kit
 
 resource = pytest.importorskip("resource")
+
+
+# A network of its own, in which there are 20 local ports to choose from; the server's is not among them.
+FEW_PORTS = """
+ip link set lo up && echo 20000 20019 > /proc/sys/net/ipv4/ip_local_port_range || exit 99
+{python} -m capserver --port 19000 > {directory}/server &
+server=$!
+until grep -q listening {directory}/server; do sleep 0.1; done
+{locust} --headless --users 50 --spawn-rate 50 --run-time 3s --wait 0.2 --host tcp://127.0.0.1:19000 \
+    --csv {directory}/run {options}
+code=$?
+kill $server && wait $server
+exit $code
+"""
+
+
+@pytest.mark.skipif(not shutil.which("unshare") or not shutil.which("ip"), reason="there is no unshare or no ip here")
+@pytest.mark.parametrize("options", ["--connection persistent", "--connection per-request"])
+def test_locust_out_of_local_ports_says_so(tmp_path: Path, options: str) -> None:
+    command = FEW_PORTS.format(python=sys.executable, locust=kit.LOCUST, directory=tmp_path, options=options)
+    with kit.program(
+        "unshare", "--user", "--map-root-user", "--net", "bash", "-c", command, output=tmp_path / "log"
+    ) as run:
+        code = run.ends()
+    if code == 99 or "unshare failed" in run.output:
+        pytest.skip("this machine allows no network of our own")
+    assert code == 1, run.output
+    assert {row["Error"] for row in kit.rows(tmp_path / "run_failures.csv")} == {"connect: Locust out of local ports"}
+    assert run.output.count("net.ipv4.ip_local_port_range") == 1
+    assert "Traceback" not in run.output
+    requests = {row["Name"]: int(row["Request Count"]) for row in kit.rows(tmp_path / "run_stats.csv")}
+    connects, failures = (
+        requests["connect"],
+        sum(int(r["Occurrences"]) for r in kit.rows(tmp_path / "run_failures.csv")),
+    )
+    told = re.search(r"answered (\d+) lines on (\d+) connections", (tmp_path / "server").read_text())
+    assert told and (int(told[1]), int(told[2])) == (requests["Aggregated"] - connects, connects - failures)
 
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
