@@ -73,6 +73,7 @@ class Lines:
             if len(line) > self._limit:
                 yield Step(b"".join(replies), len(replies) - errors, errors)
                 yield self._too_long()
+                return
             try:
                 reply = line.decode().upper().encode() + terminator
             except UnicodeDecodeError:

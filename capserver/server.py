@@ -29,6 +29,7 @@ DRAIN = 5.0  # seconds that open connections get for their last replies when the
 POLL = 0.1  # seconds; how soon a stop is noticed, or a free descriptor
 STOPPING_POLL = 0.005  # seconds; the same when there is little left to wait for
 SWEEP = 0.5  # seconds between two looks for peers whose time is over
+RESERVE = 512 * 1024  # bytes that a serving thread keeps for bad times
 TRAFFIC = 5.0  # seconds between traffic lines
 
 
@@ -129,6 +130,8 @@ class CapitalizationServer:
         told_at, told = time.monotonic(), 0
         while not self.stopping:
             time.sleep(POLL)
+            if not all(thread.is_alive() for thread in threads) and not self.stopping:
+                raise RuntimeError("a serving thread has died")  # and has said why; half a server is worse than none
             now = time.monotonic()
             if now - told_at < TRAFFIC:
                 continue
@@ -206,8 +209,9 @@ class CapitalizationServer:
         with self._lock:
             answered = self._answered + sum(connection.answered for connection in self._open)
             errors = self._errors + sum(connection.errors for connection in self._open)
-            struck = (connection.lines.struck for connection in self._open if connection.lines.struck)
-            noted = sum(struck, self._noted.copy())
+            noted = self._noted.copy()
+            for connection in self._open:
+                noted.update(connection.lines.struck.copy())  # which a serving thread may be adding to
             return len(self._open), self._connections, answered, errors, noted
 
     def totals(self) -> str:
@@ -233,12 +237,16 @@ class ServingThread(threading.Thread):
         self._listener = server.listener.dup()  # of its own to close: the others may not have seen the stop yet
         self._accepts_at: float | None = None  # where it pauses, so as not to spin
         self._sweeps_at = 0.0
+        self._reserve = bytes(RESERVE)  # given up when there is no memory left, to go on with
 
     def run(self) -> None:
         """Serve until the server stops; then give the last replies."""
         self._selector.register(self._listener, READ)
         while not self._server.stopping:
-            self._turn(POLL)
+            try:
+                self._turn(POLL)
+            except MemoryError as error:
+                self._pause_accepting(error)
         while self._accept():
             pass
         if self._accepts_at is None:
@@ -273,6 +281,8 @@ class ServingThread(threading.Thread):
             for connection in [each for each in self._connections if each.deadline < now]:
                 self._close(connection, connection.late)
         if self._accepts_at and now >= self._accepts_at and not self._server.stopping:
+            with contextlib.suppress(MemoryError):
+                self._reserve = bytes(RESERVE)
             self._accepts_at = None
             self._selector.register(self._listener, READ)
 
@@ -284,14 +294,19 @@ class ServingThread(threading.Thread):
             except (BlockingIOError, ConnectionAbortedError):  # nobody, or somebody who has left again
                 return False
             except (OSError, MemoryError) as error:  # descriptors, mostly (accept(2))
-                self._server.cannot_accept(error)
-                if self._accepts_at is None:
-                    self._selector.unregister(self._listener)
-                self._accepts_at = time.monotonic() + POLL
+                self._pause_accepting(error)
                 return False
             if connection:
                 self._begin(connection)
         return True
+
+    def _pause_accepting(self, error: OSError | MemoryError) -> None:
+        """Accept nobody for a while."""
+        self._reserve = b""
+        if self._accepts_at is None:
+            self._selector.unregister(self._listener)
+        self._accepts_at = time.monotonic() + POLL
+        self._server.cannot_accept(error)
 
     def _begin(self, connection: Connection) -> None:
         self._connections.add(connection)
