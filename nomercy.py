@@ -1,95 +1,157 @@
-"""More and more users, until something breaks.
+"""More and more users, until something breaks; then less of them, until it is known when.
 
-Add it to any locustfile: `locust -f locustfile.py,nomercy.py`. It doubles the number of users step by
-step, lets each step settle, measures the rest of it, and ends the test when more than 1 % of a step's
-requests fail or the most users are reached. What it found is in the log, step by step.
+Add it to any locustfile: `locust -f locustfile.py,nomercy.py`, with Locust's page or --headless, in one
+process or with workers. How many users to try, and what that comes to, is in locust_tcp/limit.py; this
+is the load shape that tries them. Each step is left to settle, and only the rest of it is measured. The
+findings are in the log, in the page's Limit tab, and with --csv NAME in NAME_limit.csv and NAME_limit.html.
 """
 
+import copy
 import logging
 import time
-from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import psutil
 from locust import LoadTestShape, events
 from locust.argument_parser import LocustArgumentParser
-from locust.stats import calculate_response_time_percentile, diff_response_time_dicts
+from locust.env import Environment
+from locust.runners import STATE_RUNNING, WorkerRunner
 
-from locust_tcp import number
+from locust_tcp import generator, limit, number, page
+from locust_tcp.generator import Account
+from locust_tcp.measure import Meter, Reading
+from locust_tcp.promises import NOT_JUDGED, Promises, percent
 
 logger = logging.getLogger(__name__)
 
-MAX_FAIL_RATIO = 0.01  # "under 1 % failures" is what most reports ask for
-SETTLE = 0.4  # share of a step that is not measured: connecting, and the queue of the step before
+START_USERS = 5.0
+MAX_USERS = 640.0  # some of which a service made for few will not like
+STEP_TIME = 8.0  # seconds: a request that times out after five must fail in its own step
+SETTLE_TIME = 2.0  # seconds of each step: connects, and the queue that the step before has left
+MAX_FAIL_RATIO = 0.01  # what most reports ask for
+SPAWN_RATE = 100.0  # users per second; Locust warns of more
 
 
 @events.init_command_line_parser.add_listener
 def add_options(parser: LocustArgumentParser) -> None:
     """Add the shape's options to Locust's command line and start form."""
     users = number("users")
-    parser.add_argument("--start-users", type=users, default=10.0, help="users of no mercy's first step")
-    parser.add_argument("--max-users", type=users, default=640.0, help="where no mercy ends by itself")
-    parser.add_argument("--step-time", type=number("seconds"), default=10.0, help="length of each of its steps")
+    parser.add_argument("--start-users", type=users, default=START_USERS, help="users of no mercy's first step")
+    parser.add_argument("--max-users", type=users, default=MAX_USERS, help="the most users that no mercy tries")
+    parser.add_argument(
+        "--step-time", type=number("seconds"), default=STEP_TIME, help="seconds of each step when its users are there"
+    )
+    parser.add_argument(
+        "--settle-time",
+        type=number("seconds", zero=True),
+        default=SETTLE_TIME,
+        help="seconds of these that are not measured",
+    )
+    parser.set_defaults(max_fail_ratio=MAX_FAIL_RATIO)
 
 
 class NoMercy(LoadTestShape):
     """The shape: Locust asks its `tick` every second how many users there are to be."""
 
+    meter: Meter
+    search = limit.Search(1, 1)  # of no test yet
+
     def reset_time(self) -> None:
         """Begin again; called by Locust when a test starts."""
         super().reset_time()
-        self.users = 0
-        self.step_begun = 0.0
-        self.settled: tuple[float, int, int, Mapping[int, int]] | None = None
-        self.best: tuple[float, int] | None = None
+        options = self.options
+        self.search = limit.Search(int(options.start_users), int(options.max_users))
+        self.users = self.search.next_users() or 1
+        self.is_told = False
+        self.begin_step()
+
+    @property
+    def options(self) -> Any:
+        """The options of the command line or the start form."""
+        assert self.runner is not None
+        return self.runner.environment.parsed_options
+
+    def begin_step(self) -> None:
+        """Nobody of the step's users is there yet, and nothing is measured."""
+        self.all_there_at: float | None = None
+        self.settled: Reading | None = None
+        self.accounts: dict[str, Account] = {}
 
     def tick(self) -> tuple[int, float] | None:
         """Return users and spawn rate of the current step, or None at the end. Called by Locust."""
         assert self.runner is not None
-        options: Any = self.runner.environment.parsed_options
         now = time.monotonic()
-        in_step = now - self.step_begun
-        if not self.users or in_step >= options.step_time:
-            if self.users and not self._step_was_good():
-                self._tell(f"failures began at {self.users} users")
+        if self.all_there_at is None:
+            if self.runner.state == STATE_RUNNING and self.runner.user_count == self.users:
+                self.all_there_at = now
+        elif self.settled is None:
+            reading = self.meter.read()
+            if reading and reading.at - self.all_there_at >= self.options.settle_time:
+                self.settled = reading
+                self.accounts = copy.deepcopy(generator.accounts(self.runner.environment))
+                psutil.cpu_percent()  # the next call tells what was used since this one
+        elif now - self.all_there_at >= self.options.step_time and self.end_step(self.settled):
+            following = self.search.next_users()
+            if following is None:
+                self.tell()
                 return None
-            if self.users >= options.max_users:
-                self._tell(f"nothing broke up to {self.users} users")
-                return None
-            self.users = min(2 * self.users or int(options.start_users), int(options.max_users))
-            self.step_begun, self.settled = now, None
-        elif self.settled is None and in_step >= SETTLE * options.step_time:
-            self.settled = self._measured()
-        return self.users, max(self.users, 1)
+            self.users = following
+            self.begin_step()
+        return self.users, SPAWN_RATE
 
-    def _measured(self) -> tuple[float, int, int, Mapping[int, int]]:
+    def end_step(self, settled: Reading) -> bool:
+        """Add what the step came to; return False where that is still to come."""
         assert self.runner is not None
-        total = self.runner.stats.total
-        return time.monotonic(), total.num_requests, total.num_failures, dict(total.response_times)
-
-    def _step_was_good(self) -> bool:
-        """Log what the settled part of a step came to; return whether it kept to the failures allowed."""
-        if self.settled is None:
-            logger.warning("No mercy: the step is too short to be measured; use a longer --step-time")
+        environment = self.runner.environment
+        reading = self.meter.read()
+        if reading is None or reading.at <= settled.at:
             return False
-        then, requests, failures, times = self.settled
-        now, all_requests, all_failures, all_times = self._measured()
-        count, failed = all_requests - requests, all_failures - failures
-        rate = (count - failed) / (now - then)
-        ratio = failed / count if count else 1.0
-        p95 = calculate_response_time_percentile(diff_response_time_dicts(dict(all_times), dict(times)), count, 0.95)
+        stretch = reading.since(settled)
+        accounts = generator.accounts(environment)
+        since = {name: each.since(self.accounts.get(name, Account())) for name, each in accounts.items()}
+        broken = Promises.of(environment).broken(stretch) if stretch.requests else ["nobody was answered"]
+        load = generator.worst(since, stretch.p95)
+        held_back = generator.holds_back(since, stretch)
+        step = limit.Step(self.users, stretch, broken, load, held_back, psutil.cpu_percent())
+        self.search.steps.append(step)
         logger.info(
-            "No mercy: %d users, %.0f good requests/s, 95th percentile %g ms, %.2f %% failures",
-            *(self.users, rate, p95, 100 * ratio),
+            "No mercy: %d users, %.0f good requests/s, 95th percentile %g ms, %s failures",
+            *(step.users, stretch.rate, stretch.p95, percent(stretch.fail_ratio)),
         )
-        good = ratio <= MAX_FAIL_RATIO
-        if good and (self.best is None or rate > self.best[0]):
-            self.best = (rate, self.users)
-        return good
+        return True
 
-    def _tell(self, how: str) -> None:
-        best = "no step kept failures to 1 %"
-        if self.best:
-            best = (
-                f"the highest rate with at most 1 % failures was {self.best[0]:.0f} requests/s at {self.best[1]} users"
-            )
-        logger.info("No mercy: %s; %s", how, best)
+    def tell(self, **_: Any) -> None:
+        """Say what was found out, once; when the test is stopped early, what there is of it."""
+        if self.is_told or not self.search.steps:
+            return
+        self.is_told = True
+        for finding in limit.findings(self.search):
+            logger.info("No mercy: %s", finding)
+        prefix = self.options.csv_prefix
+        if prefix:
+            rows = page.csv_text(limit.COLUMNS, limit.csv_table(self.search))
+            Path(f"{prefix}_limit.csv").write_text(rows, encoding="utf-8", newline="")
+            Path(f"{prefix}_limit.html").write_text(limit.report(self.search), encoding="utf-8")
+        found = any(step.stretch.requests for step in self.search.steps)
+        assert self.runner is not None
+        self.runner.environment.process_exit_code = 0 if found else NOT_JUDGED  # failing is what it is for
+
+
+@events.init.add_listener
+def init(environment: Environment, **_: Any) -> None:
+    """Prepare the shape and its tab."""
+    shape = environment.shape_class
+    if isinstance(environment.runner, WorkerRunner) or not isinstance(shape, NoMercy):
+        return
+    shape.meter = Meter(environment)
+    environment.events.test_stop.add_listener(shape.tell)
+    page.add_tab(
+        environment,
+        "limit",
+        "Limit",
+        limit.COLUMNS,
+        table=lambda: limit.table(shape.search),
+        csv_table=lambda: limit.csv_table(shape.search),
+        pictures=lambda: limit.pictures(shape.search),
+    )

@@ -1,6 +1,6 @@
 """Raw TCP for Locust: a user whose client times each exchange and fires Locust's `request` event."""
 
-from locust_tcp import reports
+from locust_tcp import promises, reports
 from locust_tcp.connection import Connection, TcpError
 from locust_tcp.form import ca_file, number
 from locust_tcp.schedule import on_schedule
@@ -15,6 +15,7 @@ __all__ = [
     "ca_file",
     "number",
     "on_schedule",
+    "promises",
     "reports",
     "start_service",
 ]

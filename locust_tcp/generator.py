@@ -16,21 +16,21 @@ The rule of the verdict, for each process:
 - room: neither, so that more users or a faster service would make more requests.
 """
 
-import csv
-import io
 import logging
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import gevent
-from flask import Response, make_response, request
 from locust import events
 from locust.env import Environment
 from locust.runners import STATE_RUNNING, STATE_SPAWNING, MasterRunner, WorkerRunner
 from locust.stats import calculate_response_time_percentile
 
+from locust_tcp.measure import NOTHING, Reading, Stretch
+from locust_tcp.page import add_tab
 from locust_tcp.reports import three_digits
 
 logger = logging.getLogger(__name__)
@@ -39,6 +39,7 @@ TICK = 0.02  # seconds; fifty samples a second tell a 99th percentile in a run o
 RESOLUTION = 0.001  # seconds; the event loop sleeps in whole milliseconds, rounded up (epoll_wait(2))
 LAG_LIMIT = 1.0  # milliseconds; below that a wait for Locust is the ordinary length of a turn
 CPU_LIMIT = 90.0  # percent of a core, all that a process of Locust can use; Locust warns there too
+LAG_SHARE = 0.25  # of the users' time; what else it consists of is the service's answer and their own pauses
 CPU_BUSY = 70.0  # percent of a core: half as many users again would saturate it
 
 Histogram = Counter[float]  # milliseconds, three significant digits -> how often
@@ -87,6 +88,11 @@ class Account:
         self.seconds += other.seconds
         self.users = other.users
 
+    def since(self, earlier: "Account") -> "Account":
+        """Return what has been counted since an earlier copy of this account."""
+        counted = {name: value - getattr(earlier, name) for name, value in vars(self).items()}
+        return Account(**counted | {"users": self.users})
+
     @property
     def by_kernel(self) -> bool:
         """Whether the lag is known from arrival times, as it is where most exchanges have one."""
@@ -95,6 +101,12 @@ class Account:
     def lag(self, percent: float) -> float:
         """Return a percentile of the lag, in milliseconds."""
         return _percentile(self.lags if self.by_kernel else self.ticks, percent)
+
+    @property
+    def mean_lag(self) -> float:
+        """The mean lag, in milliseconds."""
+        lags = self.lags if self.by_kernel else self.ticks
+        return sum(lag * count for lag, count in lags.items()) / (lags.total() or 1)
 
     @property
     def cpu_percent(self) -> float:
@@ -130,7 +142,7 @@ def verdict(account: Account, response_time: float) -> Verdict:
     if account.cpu_percent >= CPU_LIMIT or lag >= max(LAG_LIMIT, service):
         advice = "Add workers: --processes 2 or more."
         if account.cpu_percent < CPU_BUSY:
-            advice = "Its machine has no more to give: start fewer processes, or take another machine."
+            advice = "Something keeps it from its core: other programs on its machine, or a locustfile that blocks."
         return Verdict(SATURATED, f"Locust is saturated: {evidence}. {advice}")
     if account.cpu_percent >= CPU_BUSY or lag >= LAG_LIMIT:
         return Verdict(BUSY, f"Locust has little room left: {evidence}. Add workers before you add users.")
@@ -162,15 +174,40 @@ def _tick(environment: Environment) -> None:
                 account.users = environment.runner.user_count
 
 
+def accounts(environment: Environment) -> dict[str, Account]:
+    """Return the account of each process, by its name."""
+    runner = environment.runner
+    if not isinstance(runner, MasterRunner):
+        return {"Locust": account}
+    return {f"worker {runner.get_worker_index(client)}": each for client, each in workers.items()} | {"master": account}
+
+
+def worst(judged: Mapping[str, Account], response_time: float) -> Verdict:
+    """Return the verdict on the process that is nearest to its limit."""
+    verdicts = {name: verdict(each, response_time) for name, each in judged.items() if each.seconds}
+    if not verdicts:
+        return Verdict(UNKNOWN, "Nothing has been measured.")
+    name, found = max(verdicts.items(), key=lambda item: item[1].level)
+    return Verdict(found.level, f"{name}: {found.text}" if len(verdicts) > 1 else found.text)
+
+
+def holds_back(measured: Mapping[str, Account], stretch: Stretch) -> bool:
+    """Say whether it is Locust that keeps the rate from rising, and not the service.
+
+    It is where a process has no more of its core to give, or where users spend their time with
+    replies that wait for their turn: lag x rate / users is the share of it (Little's law).
+    """
+    if any(each.cpu_percent >= CPU_LIMIT for each in measured.values()):
+        return True
+    users = sum(each.users for each in measured.values())
+    lag = max((each.mean_lag for each in measured.values() if each.users), default=0.0) / 1000
+    return bool(users) and lag * stretch.requests / stretch.seconds / users >= LAG_SHARE
+
+
 def _rows(environment: Environment) -> list[tuple[str, Account, Verdict]]:
     """Return name, account and verdict of each process that has something to tell."""
-    runner = environment.runner
-    accounts = [("Locust", account)]
-    if isinstance(runner, MasterRunner):
-        accounts = [(f"worker {runner.get_worker_index(client)}", each) for client, each in workers.items()]
-        accounts.append(("master", account))
-    response_time = environment.stats.total.get_response_time_percentile(0.95)
-    return [(name, each, verdict(each, response_time)) for name, each in accounts if each.seconds]
+    response_time = Reading.of(environment.stats).since(NOTHING).p95
+    return [(name, each, verdict(each, response_time)) for name, each in accounts(environment).items() if each.seconds]
 
 
 COLUMNS = {
@@ -212,10 +249,9 @@ def _table(environment: Environment) -> list[dict[str, Any]]:
 
 
 def _log_verdict(environment: Environment, **_: Any) -> None:
-    rows = _rows(environment)
-    if rows:
-        name, _account, worst = max(rows, key=lambda row: row[2].level)
-        logger.info("Load generator: %s%s", f"{name}: " if len(rows) > 1 else "", worst.text)
+    told = accounts(environment)
+    if any(each.seconds for each in told.values()):
+        logger.info("Load generator: %s", worst(told, Reading.of(environment.stats).since(NOTHING).p95).text)
 
 
 def _report(data: dict[str, Any], **_: Any) -> None:
@@ -244,42 +280,4 @@ def _init(environment: Environment, **_: Any) -> None:
         return
     hooks.worker_report.add_listener(_reported)
     hooks.test_stop.add_listener(_log_verdict)
-    if environment.web_ui and environment.web_ui.app:
-        _add_tab(environment)
-
-
-def _add_tab(environment: Environment) -> None:
-    """Add the tab and its CSV to Locust's own page."""
-    assert environment.web_ui is not None
-    assert environment.web_ui.app is not None
-    key = "generator"
-    structure = [{"key": column, "title": title} for column, title in COLUMNS.items()]
-    arguments = environment.web_ui.template_args
-    arguments.setdefault("extended_tabs", []).append({"title": "Load generator", "key": key})
-    arguments.setdefault("extended_tables", []).append({"key": key, "structure": structure})
-    arguments.setdefault("extended_csv_files", []).append(
-        {"href": "./generator/csv", "title": "Download load generator CSV"}
-    )
-    base = environment.parsed_options.web_base_path if environment.parsed_options else ""
-
-    @environment.web_ui.app.after_request
-    def add_rows(response: Response) -> Response:
-        if request.path.endswith("/stats/requests") and response.is_json:
-            shown = response.get_json()
-            # Locust keeps a response for a second and gives it out again: ours may be in it already.
-            others = [extra for extra in shown.get("extended_stats", []) if extra["key"] != key]
-            shown["extended_stats"] = [*others, {"key": key, "data": _table(environment)}]
-            response.set_data(environment.web_ui.app.json.dumps(shown))  # type: ignore[union-attr]
-        return response
-
-    @environment.web_ui.app.route(f"{base or ''}/generator/csv")
-    @environment.web_ui.auth_required_if_enabled
-    def generator_csv() -> Response:
-        text = io.StringIO()
-        writer = csv.writer(text)
-        writer.writerow(COLUMNS.values())
-        writer.writerows(row.values() for row in _table(environment))
-        response = make_response(text.getvalue())
-        response.headers["Content-Type"] = "text/csv"
-        response.headers["Content-Disposition"] = f"attachment;filename=generator_{int(time.time())}.csv"
-        return response
+    add_tab(environment, "generator", "Load generator", COLUMNS, lambda: _table(environment))

@@ -15,10 +15,10 @@ from locust.user.task import LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING
 
 from locust_tcp.connection import CONNECT, NOT_TEXT, REPLY, WRONG, Connection, Endpoint, TcpError
 from locust_tcp.generator import account
+from locust_tcp.measure import REQUEST_TYPE
 
 logger = logging.getLogger(__name__)
 
-REQUEST_TYPE = "TCP"  # the Type column
 DEFAULT_NAME = "request"  # the Name column of requests that were given no name
 
 Reply = str | bytes

@@ -45,7 +45,7 @@ def test_the_verdict_names_its_evidence_and_what_to_do() -> None:
     )
     assert "Add workers: --processes 2" in text
     assert "the response times contain the wait" in verdict(account(4.7, 99.0, kernel=False), 5.0).text
-    assert "Its machine has no more to give" in verdict(account(4.7, 30.0), 0.25).text
+    assert "Something keeps it from its core" in verdict(account(4.7, 30.0), 0.25).text
 
 
 def test_without_users_or_requests_there_is_no_verdict() -> None:

@@ -1,0 +1,180 @@
+"""Pictures as SVG, for pages and files of their own: readable in light and dark, with no script and no network."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+
+WIDTH, HEIGHT = 760, 260  # CSS pixels
+LEFT, RIGHT, TOP, BOTTOM = 68, 20, 44, 44  # for the axis's numbers, for nothing, for title and legend, for the axis
+TICKS = 5  # lines across a picture, about
+
+# Colours that people who see few can tell apart (Okabe and Ito, 2008), in the order of the series.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+STYLE = """
+svg { --paper: #fff; --ink: #222; --faint: #ddd; --mark: #777; background: var(--paper); max-width: 100%; height: auto }
+svg text { font: 12px system-ui, sans-serif; fill: var(--ink) }
+svg text.mark { paint-order: stroke; stroke: var(--paper); stroke-width: 4px }
+svg text.title { font-size: 14px; font-weight: 600 }
+@media (prefers-color-scheme: dark) { svg { --paper: #1e1e1e; --ink: #eee; --faint: #444; --mark: #aaa } }
+"""
+
+Points = Sequence[tuple[float, float]]
+
+
+def plain(number: float) -> str:
+    """Write a number for an axis."""
+    if number >= 1000:
+        return f"{number:,.0f}"
+    return f"{number:.3g}"
+
+
+def _steps(low: float, high: float) -> list[float]:
+    """Return round numbers from `low` to `high` or a bit beyond (1, 2 and 5 times a power of ten apart)."""
+    rough = (high - low) / TICKS or 1.0
+    power = 10 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
+    first = math.floor(low / step)
+    return [step * count for count in range(first, math.ceil(high / step - 1e-9) + 1)]
+
+
+def _log_steps(numbers: Sequence[float]) -> list[float]:
+    """Return 1, 2 and 5 times each power of ten from the least number to the greatest; if too many, the powers."""
+    low, high = math.floor(math.log10(min(numbers))), math.ceil(math.log10(max(numbers)))
+    steps = [factor * 10.0**power for power in range(low, high + 1) for factor in (1, 2, 5)]
+    begin = max((step for step in steps if step <= min(numbers)), default=steps[0])
+    end = min((step for step in steps if step >= max(numbers) and step > begin), default=10.0 ** (high + 1))
+    within = [step for step in steps if begin <= step <= end]
+    if len(within) <= 2 * TICKS:
+        return within
+    return [10.0**power for power in range(low, high + 1)]
+
+
+class _Scale:
+    """Where a number is in a picture, on an axis from `begin` to `end` in pixels."""
+
+    def __init__(self, numbers: Iterable[float], begin: float, end: float, *, log: bool = False) -> None:
+        found = list(numbers) or [1.0]
+        if log:
+            self.ticks = _log_steps([number for number in found if number > 0] or [1.0])
+        else:
+            self.ticks = _steps(min(0.0, *found), max(*found, 1e-9))
+        self._of = (lambda number: math.log10(max(number, self.ticks[0]))) if log else float
+        self._low, self._high = self._of(self.ticks[0]), self._of(self.ticks[-1])
+        self._begin, self._end = begin, end
+
+    def __call__(self, number: float) -> float:
+        share = (self._of(number) - self._low) / (self._high - self._low)
+        return round(self._begin + share * (self._end - self._begin), 1)
+
+
+def _frame(title: str, names: Sequence[str], y: _Scale) -> list[str]:
+    """Return the beginning of a picture: its title, the legend, and the lines across."""
+    parts = [f'<text class="title" x="{LEFT}" y="18">{escape(title)}</text>']
+    x = float(LEFT)
+    for number, name in enumerate(names if len(names) > 1 else ()):
+        parts.append(f'<rect x="{x}" y="27" width="10" height="10" fill="{COLOURS[number % len(COLOURS)]}"/>')
+        parts.append(f'<text x="{x + 14}" y="36">{escape(name)}</text>')
+        x += 32 + 7 * len(name)
+    for tick in y.ticks:
+        parts.append(f'<path d="M{LEFT} {y(tick)}H{WIDTH - RIGHT}" stroke="var(--faint)"/>')
+        parts.append(f'<text x="{LEFT - 8}" y="{y(tick) + 4}" text-anchor="end">{plain(tick)}</text>')
+    return parts
+
+
+def _svg(parts: list[str]) -> str:
+    size = f'viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img"><style>{STYLE}</style>{"".join(parts)}</svg>'
+
+
+def line_chart(
+    title: str,
+    x_title: str,
+    series: Mapping[str, Points],
+    *,
+    log_x: bool = False,
+    log_y: bool = False,
+    marks: Mapping[float, str] | None = None,
+) -> str:
+    """Return a picture of lines, each with its name and points.
+
+    Arguments: titles of the picture and the x axis; which axes are logarithmic; and `marks`, places
+    on the x axis with a word for each.
+    """
+    points = [point for line in series.values() for point in line]
+    xs = sorted({x for x, _ in points} | set(marks or ()))
+    x = _Scale(xs, LEFT, WIDTH - RIGHT, log=log_x)
+    y = _Scale([y for _, y in points], HEIGHT - BOTTOM, TOP, log=log_y)
+    parts = _frame(title, list(series), y)
+    for tick in x.ticks:
+        parts.append(f'<text x="{x(tick)}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{plain(tick)}</text>')
+    parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 6}" text-anchor="end">{escape(x_title)}</text>')
+    labels: list[str] = []  # on top of the lines
+    for row, (place, word) in enumerate(sorted((marks or {}).items())):
+        where, anchor = x(place), "end" if x(place) > WIDTH * 0.7 else "start"
+        dash = 'stroke="var(--mark)" stroke-dasharray="4 3"'
+        parts.append(f'<path d="M{where} {TOP}V{HEIGHT - BOTTOM}" {dash}/>')
+        offset = -5 if anchor == "end" else 5
+        height = TOP + 12 + 15 * row
+        labels.append(
+            f'<text class="mark" x="{where + offset}" y="{height}" text-anchor="{anchor}">{escape(word)}</text>'
+        )
+    for number, line in enumerate(series.values()):
+        colour = COLOURS[number % len(COLOURS)]
+        path = " ".join(f"{x(each)},{y(value)}" for each, value in sorted(line))
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        if len(line) < 50:
+            parts += [f'<circle cx="{x(each)}" cy="{y(value)}" r="3" fill="{colour}"/>' for each, value in line]
+    return _svg(parts + labels)
+
+
+def bar_chart(title: str, groups: Mapping[str, Mapping[str, float]], *, log_y: bool = False) -> str:
+    """Return a picture of groups of bars: `groups` has the name of each, with its bars and their heights."""
+    names = list(dict.fromkeys(name for bars in groups.values() for name in bars))
+    y = _Scale([height for bars in groups.values() for height in bars.values()], HEIGHT - BOTTOM, TOP, log=log_y)
+    parts = _frame(title, names, y)
+    room = (WIDTH - LEFT - RIGHT) / max(1, len(groups))
+    width = 0.8 * room / max(1, len(names))
+    for place, (group, bars) in enumerate(groups.items()):
+        begin = LEFT + (place + 0.1) * room
+        for name, height in bars.items():
+            number = names.index(name)
+            top = y(height)
+            box = f'x="{begin + number * width:.1f}" y="{top}" width="{width * 0.92:.1f}"'
+            label = f"<title>{escape(name)}, {escape(group)}: {plain(height)}</title>"
+            colour = COLOURS[number % len(COLOURS)]
+            parts.append(f'<rect {box} height="{HEIGHT - BOTTOM - top:.1f}" fill="{colour}">{label}</rect>')
+        middle = begin + 0.4 * room
+        parts.append(f'<text x="{middle:.1f}" y="{HEIGHT - 24}" text-anchor="middle">{escape(group)}</text>')
+    return _svg(parts)
+
+
+PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
+<style>
+:root {{ color-scheme: light dark }}
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 24px auto; padding: 0 16px }}
+div {{ overflow-x: auto }}
+table {{ border-collapse: collapse; margin: 16px 0; font-variant-numeric: tabular-nums }}
+th, td {{ padding: 3px 10px; border-bottom: 1px solid #8886; text-align: right; vertical-align: top }}
+th:first-child, td:first-child, td.text {{ text-align: left }}
+</style>
+<h1>{title}</h1>
+{body}
+</html>
+"""
+
+
+def document(title: str, parts: Iterable[str]) -> str:
+    """Return a page of its own, of parts that are HTML or pictures."""
+    return PAGE.format(title=escape(title), body="\n".join(parts))
+
+
+def html_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table; cells with many words are set as text, the others as numbers."""
+
+    def cell(text: str) -> str:
+        return f"<td{' class=text' if text.count(' ') > 2 else ''}>{escape(text)}</td>"
+
+    head = "".join(f"<th>{escape(title)}</th>" for title in titles)
+    body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
+    return f"<div><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
