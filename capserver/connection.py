@@ -102,6 +102,8 @@ class Connection:
             yield READ  # it is the client who begins
             with contextlib.suppress(*WOULD_BLOCK):
                 return sock.do_handshake()
+            if self.stopping:
+                self.deadline = min(self.deadline, time.monotonic() + LINGER)
 
     def _make_progress(self, seconds: float = 0.0) -> None:
         """Take note that the peer has done something, or that it has to wait for us."""
@@ -149,7 +151,8 @@ class Connection:
         while True:
             yield READ
             try:
-                if not self.sock.recv(CHUNK):
+                # Not SSLSocket's own recv, for which input after our end of TLS is an error.
+                if not socket.socket.recv(self.sock, CHUNK):
                     return
             except WOULD_BLOCK:
                 if self.stopping and not self._has_unacknowledged():

@@ -54,6 +54,7 @@ NOT_TRUSTED: Final = "certificate not trusted"
 OTHER_NAME: Final = "certificate for another name"
 NO_HANDSHAKE: Final = "TLS handshake failed"
 BAD_TLS: Final = "TLS failed"
+NO_CA: Final = "Locust has no CA file"
 WRONG: Final = "wrong"
 TOO_MUCH: Final = "more than was asked for"
 TOO_LONG: Final = "too long"
@@ -79,8 +80,8 @@ _HOW = {
 NAME_MISMATCHES = {62, 64}
 
 ADVICE = {
-    NOT_TRUSTED: "no authority that this machine trusts has signed it. Name the file of the one that has with tls_ca "
-    "(--tls-ca), or switch verification off with tls_verify (--tls-verify no)",
+    NOT_TRUSTED: "if an authority has signed it that this machine does not know, name its file with tls_ca (--tls-ca); "
+    "tls_verify (--tls-verify no) switches verification off",
     NO_DESCRIPTORS: "every connection takes one. More: `ulimit -n 65536` in this terminal, then start Locust again",
     NO_PORTS: "each connection to one address takes one, and keeps it for a minute after its end. "
     'More: `sysctl -w net.ipv4.ip_local_port_range="1024 65535"`, persistent connections, or another machine',
@@ -88,9 +89,9 @@ ADVICE = {
 
 
 @functools.cache
-def _advise(how: str) -> None:
-    """Say once what to do about a failure that is not the service's."""
-    logger.warning("%s: %s", how, ADVICE[how])
+def _warn_once(text: str) -> None:
+    """Say what to do about a failure that is not the service's."""
+    logger.warning("%s", text)
 
 
 def _descriptor_is_left() -> bool:
@@ -130,7 +131,9 @@ class TcpError(Exception):
         elif isinstance(error, ssl.SSLError):
             how = NO_HANDSHAKE if what == CONNECT else BAD_TLS
         if how in ADVICE:
-            _advise(how)
+            # What OpenSSL says of a certificate is one of a few texts: expired, self-signed, ...
+            why = f"{error.verify_message}; " if isinstance(error, ssl.SSLCertVerificationError) else ""
+            _warn_once(f"{how}: {why}{ADVICE[how]}")
         return cls(what, how)
 
 
@@ -144,7 +147,9 @@ class Endpoint:
 
     name: str
     port: int
-    tls: ssl.SSLContext | None = None
+    is_tls: bool = False
+    tls_ca: str | None = None
+    tls_verify: bool = True
     _addresses: list[Address] = field(default_factory=list)
     _lookup: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(1))
 
@@ -168,7 +173,12 @@ class Endpoint:
             raise ValueError(f"host {host!r} has a bad port: {advice}") from None
         if not name or not port or parts.netloc != rest:
             raise ValueError(f"host {host!r} has no {'port' if name and not port else 'plain name'}: {advice}")
-        return cls(name, port, tls_context(tls_ca, tls_verify) if scheme == "tls" else None)
+        return cls(name, port, scheme == "tls", tls_ca, tls_verify)
+
+    @functools.cached_property
+    def tls(self) -> ssl.SSLContext | None:
+        """How to talk TLS, where that is spoken. Raises ValueError where the CA file is of no use."""
+        return tls_context(self.tls_ca, self.tls_verify) if self.is_tls else None
 
     def addresses(self) -> list[Address]:
         """Return (family, address) pairs, the one that worked last in front. Raises OSError."""
@@ -224,6 +234,11 @@ class Connection:
         `timeout` in seconds is for the look-up, all the addresses and TLS together. Raises TcpError.
         """
         try:
+            tls = endpoint.tls
+        except ValueError as error:  # known before the test, but for a worker, which has files of its own
+            _warn_once(str(error))
+            raise TcpError(CONNECT, NO_CA) from error
+        try:
             with gevent.Timeout(timeout, TimeoutError()):
                 failure: OSError = ConnectionRefusedError(errno.ECONNREFUSED, "no address")
                 addresses = list(endpoint.addresses())
@@ -237,7 +252,7 @@ class Connection:
                         failure = error
                     else:
                         endpoint.worked(address)
-                        connection = cls(sock, max_reply, Tls(endpoint.tls, endpoint.name) if endpoint.tls else None)
+                        connection = cls(sock, max_reply, Tls(tls, endpoint.name) if tls else None)
                         connection._was_reset = was_reset  # for the exchange to find, as a later one is
                         connection._shake_hands()
                         connection.connect_time = time.perf_counter() - begun
@@ -291,6 +306,8 @@ class Connection:
         """Make sure that what is read next is the reply to what is sent next."""
         if self._was_reset:
             raise TcpError(REPLY, RESET)
+        if self._tls and self._tls.has_ended:  # with the last reply
+            raise TcpError(REPLY, CLOSED)
         self._sock.settimeout(0)
         while True:
             try:
@@ -364,6 +381,8 @@ class Connection:
         room = self._max_reply - self.received
         if room <= 0:
             raise TcpError(REPLY, TOO_LONG)
+        if self._tls and self._tls.has_ended:  # with what was read before
+            raise TcpError(REPLY, CUT_SHORT if self.received else CLOSED)
         try:
             self._sock.settimeout(left)
             if self.kernel_times:
@@ -385,6 +404,8 @@ class Connection:
             raise TcpError(REPLY, CUT_SHORT if self.received else CLOSED)
         self._buffer += chunk
         self.received += len(chunk)
+        if self.received > self._max_reply:  # which a record of TLS may take it to
+            raise TcpError(REPLY, TOO_LONG)
 
 
 def _connected(address: Address) -> tuple[socket.socket, bool]:

@@ -51,7 +51,7 @@ def _bad_host(environment: Environment, host: str | None) -> str | None:
     for user_class in environment.user_classes:
         if issubclass(user_class, TcpUser):
             try:
-                Endpoint.parse(host or user_class.host, user_class.tls_ca, user_class.tls_verify)
+                _ = Endpoint.parse(host or user_class.host, user_class.tls_ca, user_class.tls_verify).tls
             except ValueError as error:
                 return str(error)
     return None
