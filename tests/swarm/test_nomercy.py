@@ -1,25 +1,305 @@
-"""nomercy.py on a service whose limit is known."""
+"""nomercy.py on services whose limit is known, and in the browser.
 
+A step takes seconds, in which next to nothing happens: these services wait, and so do their users.
+All the swarms of this file run at the same time.
+"""
+
+import contextlib
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
 from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from playwright.sync_api import Page, expect
 
 from tests import kit
+from tests.browser import await_state, chromium, chromium_for_tests, fill, new_page, press, show, table, web
 
-QUICK = ("-f", "locustfile.py,nomercy.py", "--headless", "--step-time", "4", "--wait", "0.1")
+PATIENCE = 120.0  # seconds for a dozen steps
+WAIT = 0.1  # seconds that a user waits between two requests
+DELAY = 0.1  # seconds that a service takes for each answer
+BLOCKED = 0.005  # seconds that each request blocks its process: blocking_locustfile.py
+
+LOCUSTFILE = ("-f", "locustfile.py,nomercy.py", "--step-time", "3", "--settle-time", "1")
+BLOCKING = ("-f", "tests/swarm/blocking_locustfile.py,nomercy.py", "--step-time", "3", "--settle-time", "1")
+PACED = ("--wait", str(WAIT), "--timeout", "1")
+
+# The server's options, and Locust's
+SWARMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "pool": (("--pool", "20"), (*LOCUSTFILE, *PACED, "--start-users", "8", "--max-users", "60")),
+    "full": (("--max-connections", "12"), (*LOCUSTFILE, *PACED, "--start-users", "8", "--max-users", "60")),
+    "delay": (("--fault", f"delay=1:{1000 * DELAY:.0f}"), (*LOCUSTFILE, "--start-users", "5", "--max-users", "20")),
+    "one process": ((), (*BLOCKING, "--start-users", "4", "--max-users", "16")),
+    "two processes": ((), (*BLOCKING, "--start-users", "8", "--max-users", "16", "--processes", "2")),
+    "no descriptors": ((), (*LOCUSTFILE, *PACED, "--start-users", "20", "--max-users", "80")),
+    "few": ((), (*LOCUSTFILE, *PACED, "--start-users", "2", "--max-users", "3")),
+    "stopped": ((), (*LOCUSTFILE, *PACED, "--start-users", "2")),
+    "nobody": ((), (*LOCUSTFILE, *PACED, "--start-users", "2", "--max-users", "3")),
+    "late start": ((), (*LOCUSTFILE, *PACED, "--start-users", "9", "--max-users", "0.5")),
+    "baby": (
+        (),
+        ("-f", "babylocustfile.py,nomercy.py", "--step-time", "3", "--settle-time", "0", "--start-users", "2"),
+    ),
+}
 
 
-def test_it_finds_where_failures_begin(tmp_path: Path) -> None:
-    with kit.server("--pool", "20", output=tmp_path / "server") as server:
-        options = ("--host", server.host, "--timeout", "0.5")
-        with kit.program(kit.LOCUST, *QUICK, *options, output=tmp_path / "locust") as locust:
-            assert locust.ends() == 1
-    for users in (10, 20):
-        locust.says(rf"No mercy: {users} users, .* 0.00 % failures")
-    locust.says("No mercy: failures began at 40 users; the highest rate .* requests/s at 20 users")
+class Swarm(NamedTuple):
+    """A swarm that shows no mercy."""
+
+    locust: kit.Program
+    prefix: str
+
+    def ends(self) -> int:
+        """Wait for its end; return its exit code."""
+        return kit.eventually(lambda: [code for code in [self.locust.process.poll()] if code is not None], PATIENCE)[0]
+
+    def told(self) -> str:
+        """Wait for its end, which is a good one; return what it has found out."""
+        assert self.ends() == 0, self.locust.output
+        assert "Traceback" not in self.locust.output
+        return "\n".join(row["What was found out"] for row in kit.rows(self.csv) if not row["Users"])
+
+    @property
+    def csv(self) -> Path:
+        """Where its steps and findings are."""
+        return Path(f"{self.prefix}_limit.csv")
+
+    def rates(self) -> dict[int, float]:
+        """Return the good requests per second of each step, by its users."""
+        return {int(row["Users"]): float(row["Good requests/s"]) for row in kit.rows(self.csv) if row["Users"]}
 
 
-def test_it_ends_where_it_is_told(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def swarms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Swarm]]:
+    """All of them, of which none may end before it has begun."""
+    running = {}
+    with contextlib.ExitStack() as stack:
+        for name, (service, options) in SWARMS.items():
+            folder = tmp_path_factory.mktemp("swarm")
+            scheme = "http" if name == "baby" else "tcp"
+            if name == "nobody":
+                host = f"tcp://127.0.0.1:{kit.free_port()}"
+            else:
+                host = (
+                    f"{scheme}://127.0.0.1:{stack.enter_context(kit.server(*service, output=folder / 'server')).port}"
+                )
+            command = [str(kit.LOCUST), *options, "--headless", "--host", host, "--csv", f"{folder}/run"]
+            if "--processes" in options:
+                port = str(kit.free_port())
+                command += ["--master-bind-port", port, "--master-port", port]
+            if name == "no descriptors":
+                # The hard limit too, which Locust would raise its soft one to.
+                command = ["bash", "-c", f"ulimit -n 60; exec {' '.join(command)}"]
+            locust = stack.enter_context(kit.program(*command, output=folder / "locust"))
+            locust.says("Shape test starting")  # so that they don't all start in the same second
+            running[name] = Swarm(locust, f"{folder}/run")
+        yield running
+
+
+def found(pattern: str, told: str) -> re.Match[str]:
+    """Find what matches in what was told."""
+    match = re.search(pattern, told)
+    assert match, told
+    return match
+
+
+def test_a_run_stopped_early_tells_what_there_is(swarms: dict[str, Swarm]) -> None:
+    swarm = swarms["stopped"]
+    swarm.locust.says("No mercy: 4 users, ")
+    swarm.locust.process.send_signal(signal.SIGINT)
+    told = swarm.told()
+    assert "No request failed, with up to " in told
+    assert {2, 4} <= set(swarm.rates())
+    assert len(re.findall("No mercy: No request failed", swarm.locust.output)) == 1
+    assert Path(f"{swarm.prefix}_limit.html").exists()
+
+
+def test_a_pool_has_a_limit_of_users(swarms: dict[str, Swarm]) -> None:
+    told = swarms["pool"].told()
+    found(
+        "Failures began at 21 users .*mostly 'reply: timed out'.; 20 users had none. That is the service's limit", told
+    )
+    # A user makes no more than one request each WAIT seconds.
+    match = found(r"The highest rate with all promises kept was (\d+) requests/s, at (\d+) users", told)
+    assert 0.7 * 20 / WAIT <= float(match[1]) <= 1.05 * int(match[2]) / WAIT
+    assert int(match[2]) in (20, 21, 22)
+    assert "The rate is the service's limit" in told
+
+
+def test_the_findings_are_in_the_log_the_csv_and_the_page(swarms: dict[str, Swarm]) -> None:
+    swarm = swarms["pool"]
+    told = swarm.told()
+    for finding in told.splitlines():
+        assert f"No mercy: {finding}\n" in swarm.locust.output
+    logged = re.findall(r"No mercy: (\d+) users?, ", swarm.locust.output)
+    assert sorted(swarm.rates()) == sorted(map(int, logged))
+
+    class Words(HTMLParser):
+        def handle_data(self, data: str) -> None:
+            words.append(data)
+
+    words: list[str] = []
+    Words().feed(Path(f"{swarm.prefix}_limit.html").read_text())
+    assert set(told.splitlines()) <= set(words)
+    assert {str(users) for users in swarm.rates()} <= set(words)
+
+
+def test_a_full_server_has_a_limit_of_connections(swarms: dict[str, Swarm]) -> None:
+    told = swarms["full"].told()
+    found("Failures began at 13 users .*; 12 users had none. That is the service's limit", told)
+    assert max(swarms["full"].rates()) == 16, "what is broken is not doubled"
+
+
+def test_a_delay_alone_has_no_limit(swarms: dict[str, Swarm]) -> None:
+    told = swarms["delay"].told()
+    assert "No request failed, with up to 20 users." in told
+    assert "No limit was found: the rate still grew at 20 users. Allow more: --max-users." in told
+    rates = swarms["delay"].rates()
+    assert {5, 10, 20} <= set(rates)
+    for users, rate in rates.items():
+        assert 0.75 * users / DELAY <= rate <= 1.05 * users / DELAY, rates
+    match = found(r"percentile of ([\d.]+) ms", told)
+    assert 1000 * DELAY <= float(match[1]) <= 2 * 1000 * DELAY
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="whose limit it is, is known by arrival times")
+def test_a_process_of_locust_that_is_the_limit_is_not_taken_for_the_services(swarms: dict[str, Swarm]) -> None:
+    told = swarms["one process"].told()
+    assert "The rate is Locust's limit, and the service's is still unknown." in told
+    assert "Locust is saturated" in told
+    assert "service's limit" not in told
+    assert "No limit was found" not in told
+
+
+def test_with_another_process_the_limit_moves_and_no_step_is_faster_than_both_can_be(swarms: dict[str, Swarm]) -> None:
+    told = swarms["two processes"].told()
+    one, two = swarms["one process"].rates(), swarms["two processes"].rates()
+    assert "The rate is Locust's limit" in told
+    assert max(two.values()) > 1.4 * max(one.values()), (one, two)
+    # These bounds are not of this machine: nobody makes more requests than he has time for.
+    assert max(one.values()) <= 1.05 / BLOCKED, one
+    assert max(two.values()) <= 1.1 * 2 / BLOCKED, two
+
+
+def test_locust_out_of_file_descriptors_is_not_the_services_limit(swarms: dict[str, Swarm]) -> None:
+    told = swarms["no descriptors"].told()
+    found(
+        "Failures began at .*mostly 'connect: Locust out of file descriptors'.*; .* users had none. "
+        "That is the limit of Locust's machine: Locust out of file descriptors; .*`ulimit -n 65536`",
+        told,
+    )
+    assert "That is the service's limit" not in told
+
+
+def test_it_begins_and_ends_where_it_is_told(swarms: dict[str, Swarm]) -> None:
+    told = swarms["few"].told()
+    assert {2, 3} <= set(swarms["few"].rates()) <= {1, 2, 3}
+    assert "No request failed, with up to 3 users." in told
+
+
+def test_there_is_at_least_one_user(swarms: dict[str, Swarm]) -> None:
+    swarms["late start"].told()
+    assert set(swarms["late start"].rates()) == {1}
+
+
+def test_where_nobody_answers_all_fail(swarms: dict[str, Swarm]) -> None:
+    told = swarms["nobody"].told()
+    found("Failures began at 1 user .100 %, mostly 'connect: refused'", told)
+    assert "Not even the fewest users had their promises kept." in told
+
+
+def test_http_has_no_mercy_either(swarms: dict[str, Swarm]) -> None:
+    told = swarms["baby"].told()
+    found(r"Failures began at 1 user .100 %, mostly .*BadStatusLine.*That is the service's limit", told)
+    assert set(swarms["baby"].rates()) == {1, 2}
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    """A page in Chromium. That its scripts raise nothing is part of the test."""
+    errors: list[str] = []
+    with chromium(chromium_for_tests()) as browser, new_page(browser) as opened:
+        opened.on("pageerror", lambda error: errors.append(str(error)))
+        yield opened
+    assert errors == []
+
+
+def test_the_page_shows_the_steps_the_findings_and_two_pictures(page: Page, tmp_path: Path) -> None:
+    options = ("-f", "locustfile.py,nomercy.py")
+    with kit.server("--pool", "3", output=tmp_path / "server") as server:
+        with web(*options, output=tmp_path / "locust") as (locust, url):
+            page.goto(url)
+            quick = {"start_users": "2", "max_users": "8", "step_time": "2", "settle_time": "0.5"}
+            fill(page, quick | {"wait": "0.1", "timeout": "0.5", "host": server.host})
+            press(page, "Start")
+            show(page, "Limit")
+            locust.says("No mercy: The highest rate")
+            await_state(page, "stopped")
+
+            drawings = page.locator("#limit-pictures svg")
+            expect(drawings).to_have_count(2)
+            for drawing in drawings.all():
+                expect(drawing).to_be_visible()
+                box = drawing.bounding_box()
+                assert box
+                assert min(box["width"], box["height"]) > 100
+            expect(page.locator("#limit-pictures .mark").filter(has_text="knee")).to_have_count(2)
+            expect(page.locator("#limit-pictures .mark").filter(has_text="failures begin")).to_have_count(2)
+
+            findings = re.findall(r"No mercy: ([A-Z].*)$", locust.output, re.MULTILINE)
+            assert any(finding.startswith("Failures began at 4 users") for finding in findings), findings
+            kit.eventually(lambda: page.locator("#limit-pictures p").all_inner_texts() == findings)
+
+            tried = sorted(map(int, re.findall(r"No mercy: (\d+) users?, ", locust.output)))
+            kit.eventually(lambda: [row.get("Users") for row in table(page)] == [str(users) for users in tried])
+            (row,) = (row for row in table(page) if row["Users"] == "4")
+            assert "failures begin" in row["What was found out"]
+            assert float(row["Failures (%)"]) > 0
+
+            for tab in ("Statistics", "Load Generator"):
+                show(page, tab)
+                expect(page.locator("#limit-pictures")).to_have_count(0)
+            show(page, "Limit")
+            expect(drawings).to_have_count(2)
+
+            show(page, "Download Data")
+            expect(page.locator("#limit-pictures")).to_have_count(0)
+            with page.expect_download() as downloaded:
+                page.get_by_role("link", name="Download limit CSV").click()
+            downloaded.value.save_as(tmp_path / "limit.csv")
+            rows = kit.rows(tmp_path / "limit.csv")
+            assert [row["Users"] for row in rows if row["Users"]] == [str(users) for users in tried]
+            assert [row["What was found out"] for row in rows if not row["Users"]] == findings
+
+
+def test_reset_in_the_middle_of_a_step_makes_no_nonsense_of_it(page: Page, tmp_path: Path) -> None:
     with kit.server(output=tmp_path / "server") as server:
-        options = ("--host", server.host, "--start-users", "2", "--max-users", "3")
-        with kit.program(kit.LOCUST, *QUICK, *options, output=tmp_path / "locust") as locust:
-            assert locust.ends() == 0
-    locust.says("No mercy: nothing broke up to 3 users; the highest rate .* requests/s at 3 users")
+        with web("-f", "locustfile.py,nomercy.py", output=tmp_path / "locust") as (locust, url):
+            page.goto(url)
+            quick = {"start_users": "2", "max_users": "4", "step_time": "4", "settle_time": "1"}
+            fill(page, quick | {"wait": "0.1", "host": server.host})
+            press(page, "Start")
+            locust.says("No mercy: 2 users, ")
+            # The next step has settled when its users have made requests for two seconds.
+            kit.eventually(lambda: page.request.get(f"{url}stats/requests").json()["user_count"] == 4)
+            page.wait_for_timeout(3000)  # until its measured part has begun; what is tested is what comes then
+            press(page, "Reset")
+            rate = locust.says(r"No mercy: 4 users, (\S+) good requests/s")[1]
+            assert 0 < float(rate) <= 1.05 * 4 / WAIT
+            locust.says("No mercy: The highest rate")
+
+
+def test_nobody_has_to_ask_for_more_than_the_file(tmp_path: Path) -> None:
+    with kit.program(
+        kit.LOCUST,
+        *("-f", "locustfile.py,nomercy.py", "--max-users", "none", "--headless"),
+        output=tmp_path / "locust",
+        environment=dict(os.environ),
+    ) as locust:
+        assert locust.ends() == 2
+    assert "--max-users: 'none' is not a number of users above 0" in locust.output
