@@ -156,7 +156,7 @@ body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 24px au
 div {{ overflow-x: auto }}
 table {{ border-collapse: collapse; margin: 16px 0; font-variant-numeric: tabular-nums }}
 th, td {{ padding: 3px 10px; border-bottom: 1px solid #8886; text-align: right; vertical-align: top }}
-th:first-child, td:first-child, td.text {{ text-align: left }}
+th.text, td.text {{ text-align: left }}
 </style>
 <h1>{title}</h1>
 {body}
@@ -169,12 +169,13 @@ def document(title: str, parts: Iterable[str]) -> str:
     return PAGE.format(title=escape(title), body="\n".join(parts))
 
 
-def html_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table; cells with many words are set as text, the others as numbers."""
+def html_table(titles: Sequence[str], rows: Iterable[Sequence[str]], texts: int = 0) -> str:
+    """Return a table, of which the first `texts` columns are words, as are cells with many; all else is numbers."""
 
-    def cell(text: str) -> str:
-        return f"<td{' class=text' if text.count(' ') > 2 else ''}>{escape(text)}</td>"
+    def cells(tag: str, row: Sequence[str]) -> str:
+        kinds = (" class=text" if place < texts or text.count(" ") > 2 else "" for place, text in enumerate(row))
+        return "".join(f"<{tag}{kind}>{escape(text)}</{tag}>" for kind, text in zip(kinds, row, strict=True))
 
-    head = "".join(f"<th>{escape(title)}</th>" for title in titles)
-    body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
+    head = cells("th", titles)
+    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
     return f"<div><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
