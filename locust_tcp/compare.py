@@ -236,8 +236,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\n{LEGEND}")
         if options.html:
             Path(options.html).write_text(report(variants), encoding="utf-8")
-    except (Unreadable, OSError) as error:
+    except Unreadable as error:
         print(f"compare: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"compare: can't write {options.html}: {error.strerror}", file=sys.stderr)
         return 2
     return 0
 

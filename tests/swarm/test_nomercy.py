@@ -61,13 +61,19 @@ class Swarm(NamedTuple):
     def told(self) -> str:
         """Wait for its end, which is a good one; return what it has found out."""
         assert self.ends() == 0, self.locust.output
-        assert "Traceback" not in self.locust.output
+        # Locust's own background jobs have failures of their own, such as a CSV that is closed already.
+        assert not re.search(r'File ".*/(nomercy|locust_tcp/\w+)\.py"', self.locust.output), self.locust.output
         return "\n".join(row["What was found out"] for row in kit.rows(self.csv) if not row["Users"])
 
     @property
     def csv(self) -> Path:
         """Where its steps and findings are."""
         return Path(f"{self.prefix}_limit.csv")
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether the machine had a core to spare all the time; where not, a rate may be the machine's."""
+        return all(float(row["All cores (%)"]) < 95 for row in kit.rows(self.csv) if row["Users"])
 
     def rates(self) -> dict[int, float]:
         """Return the good requests per second of each step, by its users."""
@@ -128,7 +134,7 @@ def test_a_pool_has_a_limit_of_users(swarms: dict[str, Swarm]) -> None:
     match = found(r"The highest rate with all promises kept was (\d+) requests/s, at (\d+) users", told)
     assert 0.7 * 20 / WAIT <= float(match[1]) <= 1.05 * int(match[2]) / WAIT
     assert int(match[2]) in (20, 21, 22)
-    assert "The rate is the service's limit" in told
+    assert "The rate is the service's limit" in told or not swarms["pool"].is_alone
 
 
 def test_the_findings_are_in_the_log_the_csv_and_the_page(swarms: dict[str, Swarm]) -> None:
@@ -158,7 +164,8 @@ def test_a_full_server_has_a_limit_of_connections(swarms: dict[str, Swarm]) -> N
 def test_a_delay_alone_has_no_limit(swarms: dict[str, Swarm]) -> None:
     told = swarms["delay"].told()
     assert "No request failed, with up to 20 users." in told
-    assert "No limit was found: the rate still grew at 20 users. Allow more: --max-users." in told
+    sentence = "No limit was found: the rate still grew at 20 users. Allow more: --max-users."
+    assert sentence in told or not swarms["delay"].is_alone
     rates = swarms["delay"].rates()
     assert {5, 10, 20} <= set(rates)
     for users, rate in rates.items():
@@ -231,10 +238,10 @@ def page() -> Iterator[Page]:
 
 def test_the_page_shows_the_steps_the_findings_and_two_pictures(page: Page, tmp_path: Path) -> None:
     options = ("-f", "locustfile.py,nomercy.py")
-    with kit.server("--pool", "3", output=tmp_path / "server") as server:
-        with web(*options, output=tmp_path / "locust") as (locust, url):
+    server_run = kit.server("--pool", "3", output=tmp_path / "server")
+    with server_run as server, web(*options, output=tmp_path / "locust") as (locust, url):
             page.goto(url)
-            quick = {"start_users": "2", "max_users": "8", "step_time": "2", "settle_time": "0.5"}
+            quick = {"startUsers": "2", "maxUsers": "8", "stepTime": "2", "settleTime": "0.5"}
             fill(page, quick | {"wait": "0.1", "timeout": "0.5", "host": server.host})
             press(page, "Start")
             show(page, "Limit")
@@ -278,10 +285,10 @@ def test_the_page_shows_the_steps_the_findings_and_two_pictures(page: Page, tmp_
 
 
 def test_reset_in_the_middle_of_a_step_makes_no_nonsense_of_it(page: Page, tmp_path: Path) -> None:
-    with kit.server(output=tmp_path / "server") as server:
-        with web("-f", "locustfile.py,nomercy.py", output=tmp_path / "locust") as (locust, url):
+    files = ("-f", "locustfile.py,nomercy.py")
+    with kit.server(output=tmp_path / "server") as server, web(*files, output=tmp_path / "locust") as (locust, url):
             page.goto(url)
-            quick = {"start_users": "2", "max_users": "4", "step_time": "4", "settle_time": "1"}
+            quick = {"startUsers": "2", "maxUsers": "4", "stepTime": "4", "settleTime": "1"}
             fill(page, quick | {"wait": "0.1", "host": server.host})
             press(page, "Start")
             locust.says("No mercy: 2 users, ")
