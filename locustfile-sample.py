@@ -1,4 +1,4 @@
-"""A skeleton for a service of your own. It needs Locust and nothing else of this kit.
+"""A skeleton for a service of your own. It needs Locust, and can do without the rest of this kit.
 
 Run `locust -f locustfile-sample.py`: it works as it is, and every request fails, because the two
 places marked FILL IN are still empty. Fill in the first and the failures of `connect` go away, fill
@@ -9,11 +9,15 @@ its TcpUser already does what is hard about that. This file is for everything el
 talk to: UDP, a database, a message queue, a client library.
 """
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
 
 from locust import User, constant, task
+
+with contextlib.suppress(ImportError):  # where this kit is at hand: its digits, its promises, its Load generator tab
+    import locust_tcp  # noqa: F401
 
 HOST = "tcp://localhost:12345"  # of your service; the Host field and --host say otherwise
 

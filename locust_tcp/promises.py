@@ -38,7 +38,7 @@ class Promises:
     def of(cls, environment: Environment) -> "Promises":
         """Return those that the options make."""
         options = environment.parsed_options
-        return cls(options.max_fail_ratio, options.max_p95, options.min_rps) if options else cls()
+        return cls(options.max_fail_ratio, options.max_percentile, options.min_rps) if options else cls()
 
     def broken(self, stretch: Stretch) -> list[str]:
         """Return a line for each that was broken, with figure and bound; that on failures is the first."""
@@ -140,6 +140,7 @@ def _add_options(parser: LocustArgumentParser) -> None:
     )
     parser.add_argument(
         "--max-p95",
+        dest="max_percentile",  # Locust's page would send the value of a max_p95 as max_p9_5
         type=number("milliseconds", zero=True),
         default=Promises.max_p95,
         help="a promise: the 95th percentile of the response times in milliseconds; 0: none",

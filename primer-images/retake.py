@@ -2,7 +2,7 @@
 
     env/bin/python primer-images/retake.py
 
-It takes about two minutes. Old pictures stay unless all the new ones are good.
+It takes about seven minutes. Old pictures stay unless all the new ones are good.
 """
 
 import re
@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -30,6 +30,10 @@ LARGEST = 400_000  # bytes of one picture; a page with several has to load fast
 MARGIN = 12  # CSS pixels below the last thing shown
 EMPTY = 48  # CSS pixels that a chart has below its axis
 FORM_WIDTH = 960  # CSS pixels; on a wider page the form has only wider margins
+FORM_HEIGHT = 1800  # room for all of its options
+
+RUNS = 3  # of each variant that is compared: with fewer nobody can tell what is noise
+COMPARED = "10s"  # each of those
 
 PLATEAU = 20.0  # seconds that the charts show of a number of users: ten points
 FAILING_PORT = PORT + 1  # of the server that is made too small
@@ -59,11 +63,11 @@ def take(page: Page, picture: Path, last: Locator, margin: float = MARGIN) -> No
 
 
 @contextmanager
-def swarm(browser: Browser) -> Iterator[Page]:
+def swarm(browser: Browser, *options: str) -> Iterator[Page]:
     """Run `locust` as a person does, for the length of a with-block; yields its opening page."""
     with (
         tempfile.TemporaryDirectory() as logs,
-        web(output=Path(logs) / "locust") as (_, url),
+        web(*options, output=Path(logs) / "locust") as (_, url),
         new_page(browser, scale=SHARPNESS) as page,
     ):
         page.goto(url)
@@ -79,7 +83,7 @@ def opening(page: Page, picture: Path) -> None:
     """The form as it opens, with the kit's own options unfolded."""
     size = page.viewport_size
     assert size
-    page.set_viewport_size({"width": FORM_WIDTH, "height": size["height"]})
+    page.set_viewport_size({"width": FORM_WIDTH, "height": FORM_HEIGHT})
     press(page, "Custom parameters")
     start = page.get_by_role("button", name="Start", exact=True)
     take(page, picture, start)
@@ -130,6 +134,62 @@ def failures(page: Page, picture: Path, server: kit.Server) -> None:
     take(page, picture, page.locator("table"))
 
 
+def limit(page: Page, picture: Path) -> None:
+    """What no mercy finds out about a server with a pool of 20."""
+    fill(page, {"timeout": "1", "wait": "0.05", "maxUsers": "100"})
+    press(page, "Start")
+    show(page, "Limit")
+    finding = page.get_by_text("The highest rate with all promises kept")
+    expect(finding).to_be_visible(timeout=180_000)
+    take(page, picture, page.locator("table"))
+
+
+def runs(folder: Path, name: str, server: Sequence[str], options: Sequence[str]) -> list[str]:
+    """Run a variant several times, each on a new server; return what `compare` is to be told."""
+    prefixes = [str(folder / f"{name}{number or ''}") for number in range(RUNS)]
+    for prefix in prefixes:
+        with kit.server(*server, output=folder / "capserver.log") as service:
+            always = ("--headless", "--host", service.host, "--run-time", COMPARED, "--csv", prefix)
+            with kit.program(kit.LOCUST, *always, *options, output=folder / "locust.log") as locust:
+                locust.ends()
+    return prefixes
+
+
+def comparison(browser: Browser, picture: Path, baseline: Sequence[str], other: Sequence[str]) -> None:
+    """The table and the first picture of two variants side by side; the text version goes to the console."""
+    html = picture.with_suffix(".html")
+    command = [sys.executable, "-m", "locust_tcp.compare", *baseline, ":", *other, "--html", str(html)]
+    print(subprocess.run(command, cwd=kit.KIT, check=True, capture_output=True, text=True).stdout)
+    with new_page(browser, scale=SHARPNESS) as page:
+        page.goto(html.as_uri())
+        take(page, picture, page.locator("svg").first)
+
+
+def comparisons(browser: Browser, folder: Path) -> None:
+    """Three comparisons worth making."""
+    few = ("--users", "20", "--spawn-rate", "20", "--wait", "0.02")
+    comparison(
+        browser,
+        folder / "compare-connections.png",
+        runs(folder, "persistent", (), few),
+        runs(folder, "per-request", (), (*few, "--connection", "per-request")),
+    )
+    many = ("--users", "40", "--spawn-rate", "40", "--wait", "0.05", "--timeout", "1")
+    comparison(
+        browser,
+        folder / "compare-pool.png",
+        runs(folder, "all-at-once", (), many),
+        runs(folder, "pool-of-20", ("--pool", "20"), many),
+    )
+    stalling = ("--fault", "delay=0.002:1000")
+    comparison(
+        browser,
+        folder / "compare-schedule.png",
+        runs(folder, "closed-loop", stalling, few),
+        runs(folder, "schedule", stalling, (*few[:4], "--rate", "50")),
+    )
+
+
 def retake(executable: str, folder: Path) -> None:
     """Take all the pictures into a folder."""
     with chromium(executable) as browser:
@@ -141,6 +201,12 @@ def retake(executable: str, folder: Path) -> None:
         options = ("--port", str(FAILING_PORT), "--pool", "5")
         with kit.server(*options, output=folder / "capserver.log") as server, swarm(browser) as page:
             failures(page, folder / "locust-failures.png", server)
+        with (
+            kit.server("--pool", "20", output=folder / "capserver.log") as server,
+            swarm(browser, "-f", "locustfile.py,nomercy.py", "--host", server.host) as page,
+        ):
+            limit(page, folder / "locust-limit.png")
+        comparisons(browser, folder)
 
 
 def is_free(port: int) -> bool:
