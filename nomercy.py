@@ -51,6 +51,14 @@ def add_options(parser: LocustArgumentParser) -> None:
     parser.set_defaults(max_fail_ratio=MAX_FAIL_RATIO)
 
 
+def cores_busy() -> float:
+    """Return how busy all cores were since the last call, in percent; 0 where the system can't be asked."""
+    try:
+        return psutil.cpu_percent()
+    except OSError:  # out of file descriptors, which it takes
+        return 0.0
+
+
 class NoMercy(LoadTestShape):
     """The shape: Locust asks its `tick` every second how many users there are to be."""
 
@@ -63,7 +71,6 @@ class NoMercy(LoadTestShape):
         options = self.options
         self.search = limit.Search(int(options.start_users), int(options.max_users))
         self.users = self.search.next_users() or 1
-        self.is_told = False
         self.begin_step()
 
     @property
@@ -72,8 +79,8 @@ class NoMercy(LoadTestShape):
         assert self.runner is not None
         return self.runner.environment.parsed_options
 
-    def begin_step(self) -> None:
-        """Nobody of the step's users is there yet, and nothing is measured."""
+    def begin_step(self, **_: Any) -> None:
+        """Nobody of the step's users is there yet, and nothing is measured. Also when the statistics are reset."""
         self.all_there_at: float | None = None
         self.settled: Reading | None = None
         self.accounts: dict[str, Account] = {}
@@ -90,11 +97,10 @@ class NoMercy(LoadTestShape):
             if reading and reading.at - self.all_there_at >= self.options.settle_time:
                 self.settled = reading
                 self.accounts = copy.deepcopy(generator.accounts(self.runner.environment))
-                psutil.cpu_percent()  # the next call tells what was used since this one
+                cores_busy()  # the next call tells what was used since this one
         elif now - self.all_there_at >= self.options.step_time and self.end_step(self.settled):
             following = self.search.next_users()
             if following is None:
-                self.tell()
                 return None
             self.users = following
             self.begin_step()
@@ -113,7 +119,7 @@ class NoMercy(LoadTestShape):
         broken = Promises.of(environment).broken(stretch) if stretch.requests else ["nobody was answered"]
         load = generator.worst(since, stretch.p95)
         held_back = generator.holds_back(since, stretch)
-        step = limit.Step(self.users, stretch, broken, load, held_back, psutil.cpu_percent())
+        step = limit.Step(self.users, stretch, broken, load, held_back, cores_busy())
         self.search.steps.append(step)
         logger.info(
             "No mercy: %d users, %.0f good requests/s, 95th percentile %g ms, %s failures",
@@ -122,10 +128,9 @@ class NoMercy(LoadTestShape):
         return True
 
     def tell(self, **_: Any) -> None:
-        """Say what was found out, once; when the test is stopped early, what there is of it."""
-        if self.is_told or not self.search.steps:
+        """Say what was found out, when the test has stopped; if early, what there is of it."""
+        if not self.search.steps:
             return
-        self.is_told = True
         for finding in limit.findings(self.search):
             logger.info("No mercy: %s", finding)
         prefix = self.options.csv_prefix
@@ -146,6 +151,7 @@ def init(environment: Environment, **_: Any) -> None:
         return
     shape.meter = Meter(environment)
     environment.events.test_stop.add_listener(shape.tell)
+    environment.events.reset_stats.add_listener(shape.begin_step)
     page.add_tab(
         environment,
         "limit",

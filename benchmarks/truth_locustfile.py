@@ -1,4 +1,4 @@
-"""What truth.py measures: the kit's user, and the plain one that most people would write."""
+"""What is measured: the kit's user, and the plain one that most people would write."""
 
 import os
 import socket
@@ -56,3 +56,31 @@ def tell_fallbacks(environment: Environment, **_: Any) -> None:
     """Print how many exchanges the kernel gave no arrival time for."""
     accounts = [generator.account, *generator.workers.values()]
     print(f"fallbacks: {sum(each.fallbacks for each in accounts)} of {sum(each.exchanges for each in accounts)}")
+
+
+class Speed:
+    """CPU time and requests of this process, since all users were there."""
+
+    seconds = cpu = requests = 0.0
+
+    @classmethod
+    def begin(cls, **_: Any) -> None:
+        cls.seconds, cls.cpu = time.perf_counter(), time.process_time()
+        cls.requests = cls.environment.stats.total.num_requests
+
+    @classmethod
+    def tell(cls, **_: Any) -> None:
+        """Print both, as speed.py reads them."""
+        requests = cls.environment.stats.total.num_requests - cls.requests
+        seconds, cpu = time.perf_counter() - cls.seconds, time.process_time() - cls.cpu
+        print(f"speed: {requests / seconds:.0f} requests/s, {1e6 * cpu / max(1, requests):.2f} us each")
+
+    environment: Environment
+
+
+@events.init.add_listener
+def measure_speed(environment: Environment, **_: Any) -> None:
+    """Measure from when all users are there until the test stops."""
+    Speed.environment = environment
+    environment.events.spawning_complete.add_listener(Speed.begin)
+    environment.events.test_stopping.add_listener(Speed.tell)

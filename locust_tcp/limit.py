@@ -25,6 +25,7 @@ KNEE = 0.95  # of the highest rate
 CLOSE = 0.05  # of the users; a gap that small is closed
 KNEE_CLOSE = 0.25  # likewise for the knee, which is no sharp bound
 MOST_STEPS = 12  # of some nine seconds each: less than two minutes
+DOUBLINGS = 7  # of these, to get to the most users
 MACHINE_BUSY = 95.0  # percent of all cores
 
 
@@ -56,8 +57,10 @@ class Search:
     """The steps so far. Arguments: the users of the first step, and the most there may be."""
 
     def __init__(self, start: int, most: int) -> None:
-        self._start = min(start, most)
-        self._most = most
+        self._most = max(1, most)
+        self._start = max(1, min(start, most))
+        # Twice the users, or more where that would take all the steps there are
+        self._factor: float = max(2.0, (self._most / self._start) ** (1 / DOUBLINGS))
         self._is_doubling = True
         self.steps: list[Step] = []
 
@@ -67,7 +70,7 @@ class Search:
             return self._start
         last = self.steps[-1]
         if self._is_doubling and not last.broken and last.users < self._most and not self.is_flat():
-            return min(2 * last.users, self._most)
+            return min(round(self._factor * last.users), self._most)
         self._is_doubling = False
         if len(self.steps) >= MOST_STEPS:
             return None
@@ -173,14 +176,14 @@ def _owner_of_rate(search: Search, best: Step, knee: Step, failing: Step | None)
     beyond = max(search.steps, key=lambda step: step.users)
     if best.is_held_back:
         return f"The rate is Locust's limit, and the service's is still unknown. {best.load.text}"
+    if failing is None and search.grows_at(beyond):
+        return f"No limit was found: the rate still grew at {_users(beyond.users)}. Allow more: --max-users."
     if best.machine >= MACHINE_BUSY:
         return (
             f"The rate is the limit of Locust's machine: {best.machine:.0f} % of all its cores were busy. Run Locust "
             f"and the service on different machines. {best.load.text}"
         )
-    if failing is None and search.grows_at(beyond):
-        return f"No limit was found: the rate still grew at {_users(beyond.users)}. Allow more: --max-users."
-    if knee.users < beyond.users:
+    if knee.users < beyond.users and _rate(beyond) < GROWTH * _rate(best):
         return (
             f"The rate is the service's limit: from {knee.users} to {_users(beyond.users)} it went from "
             f"{_rate(knee):.0f} to {_rate(beyond):.0f} requests/s, and the 95th percentile from "

@@ -7,10 +7,10 @@ one that can't be judged with 2, any other one with 0.
 import argparse
 import copy
 import logging
+import time
 from dataclasses import dataclass
 from typing import Any
 
-import gevent
 from locust import events, runners
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
@@ -18,7 +18,7 @@ from locust.env import Environment
 from locust_tcp import generator
 from locust_tcp.form import number
 from locust_tcp.generator import SATURATED, Account
-from locust_tcp.measure import Reading, Stretch
+from locust_tcp.measure import Meter, Reading, Stretch
 from locust_tcp.reports import three_digits
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class Promises:
 
 def percent(share: float) -> str:
     """Write a share as people do: 0.5 %, and never 0 % for some."""
-    return f"{three_digits(100 * share):g} %"
+    return f"{100 * share:.3g} %"
 
 
 def judge(promises: Promises, stretch: Stretch | None, saturated: str | None) -> tuple[int, list[str]]:
@@ -82,35 +82,51 @@ class _Judge:
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
+        self._meter = Meter(environment)
+        self._all_there_at: float | None = None
         self._from: Reading | None = None  # when all users were there
+        self._has_judged = False
         self._accounts: dict[str, Account] = {}
         hooks = environment.events
         hooks.test_start.add_listener(self._forget)
-        hooks.reset_stats.add_listener(self._begin)
+        hooks.reset_stats.add_listener(self._reset)
+        hooks.worker_report.add_listener(self._begin)
         hooks.spawning_complete.add_listener(self._all_are_there)
         headless = environment.parsed_options and environment.parsed_options.headless
         # At its end, when the last reports of workers are in, a run without a page has its exit code still to come.
         (hooks.quitting if headless else hooks.test_stop).add_listener(self._end)
 
     def _forget(self, **_: Any) -> None:
-        self._from = None
-
-    def _begin(self, **_: Any) -> None:
-        self._from = Reading.of(self._environment.stats)
-        self._accounts = copy.deepcopy(generator.accounts(self._environment))
+        self._all_there_at = self._from = None
+        if self._has_judged:
+            self._environment.process_exit_code = None  # that was the last test's
+            self._has_judged = False
 
     def _all_are_there(self, **_: Any) -> None:
-        if isinstance(self._environment.runner, runners.MasterRunner):
-            gevent.spawn_later(runners.WORKER_REPORT_INTERVAL, self._begin)  # what they did before is in by then
-        else:
-            self._begin()
+        self._all_there_at = time.monotonic()
+        self._from = None
+        self._begin()
+
+    def _reset(self, **_: Any) -> None:
+        if self._all_there_at is not None:
+            self._all_are_there()
+
+    def _begin(self, **_: Any) -> None:
+        """Take the first reading when all users are there; a master when each of its workers has reported since."""
+        if self._all_there_at is None or self._from is not None:
+            return
+        is_master = isinstance(self._environment.runner, runners.MasterRunner)
+        if not is_master or self._meter.complete_since > self._all_there_at:
+            self._from = self._meter.read()
+            self._accounts = copy.deepcopy(generator.accounts(self._environment))
 
     def _end(self, **_: Any) -> None:
         environment = self._environment
         promises = Promises.of(environment)
         if promises == Promises() or environment.shape_class is not None:  # whose users come and go
             return
-        stretch = Reading.of(environment.stats).since(self._from) if self._from else None
+        until = self._meter.read()
+        stretch = until.since(self._from) if until and self._from else None
         saturated = None
         if stretch and environment.parsed_options and not environment.parsed_options.accept_saturation:
             accounts = generator.accounts(environment)
@@ -118,6 +134,7 @@ class _Judge:
             verdict = generator.worst(since, stretch.p95)
             saturated = verdict.text if verdict.level == SATURATED else None
         environment.process_exit_code, lines = judge(promises, stretch, saturated)
+        self._has_judged = True
         for line in lines:
             logger.log(logging.ERROR if environment.process_exit_code else logging.INFO, "Promises %s", line)
 

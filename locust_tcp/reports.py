@@ -47,7 +47,6 @@ class _Upstream:
     to_dict = StatsEntry.to_dict
     percentile = StatsEntry.get_response_time_percentile
     current_percentile = StatsEntry.get_current_response_time_percentile
-    close_files = StatsCSVFileWriter.close_files
     html_report = staticmethod(get_html_report)
 
 
@@ -85,8 +84,10 @@ def _close_files(self: StatsCSVFileWriter) -> None:
         file.seek(0)
         write(csv.writer(file))
         file.truncate()
+        file.flush()
     self._stats_history_data_rows(self.stats_history_csv_writer, time.time())
-    _Upstream.close_files(self)
+    self.stats_history_csv_filehandle.flush()
+    # Left open, and closed by the end of the process: upstream's greenlet may still write, and fail.
 
 
 def _cell(milliseconds: float) -> str:

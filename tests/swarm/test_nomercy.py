@@ -5,7 +5,6 @@ All the swarms of this file run at the same time.
 """
 
 import contextlib
-import os
 import re
 import signal
 import sys
@@ -38,9 +37,9 @@ SWARMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "two processes": ((), (*BLOCKING, "--start-users", "8", "--max-users", "16", "--processes", "2")),
     "no descriptors": ((), (*LOCUSTFILE, *PACED, "--start-users", "20", "--max-users", "80")),
     "few": ((), (*LOCUSTFILE, *PACED, "--start-users", "2", "--max-users", "3")),
-    "stopped": ((), (*LOCUSTFILE, *PACED, "--start-users", "2")),
+    "stopped": ((), (*LOCUSTFILE, *PACED, "--start-users", "2", "--max-users", "200")),
     "nobody": ((), (*LOCUSTFILE, *PACED, "--start-users", "2", "--max-users", "3")),
-    "late start": ((), (*LOCUSTFILE, *PACED, "--start-users", "9", "--max-users", "0.5")),
+    "half a user": ((), (*LOCUSTFILE, *PACED, "--start-users", "9", "--max-users", "0.5")),
     "baby": (
         (),
         ("-f", "babylocustfile.py,nomercy.py", "--step-time", "3", "--settle-time", "0", "--start-users", "2"),
@@ -210,8 +209,8 @@ def test_it_begins_and_ends_where_it_is_told(swarms: dict[str, Swarm]) -> None:
 
 
 def test_there_is_at_least_one_user(swarms: dict[str, Swarm]) -> None:
-    swarms["late start"].told()
-    assert set(swarms["late start"].rates()) == {1}
+    swarms["half a user"].told()
+    assert set(swarms["half a user"].rates()) == {1}
 
 
 def test_where_nobody_answers_all_fail(swarms: dict[str, Swarm]) -> None:
@@ -237,76 +236,73 @@ def page() -> Iterator[Page]:
 
 
 def test_the_page_shows_the_steps_the_findings_and_two_pictures(page: Page, tmp_path: Path) -> None:
-    options = ("-f", "locustfile.py,nomercy.py")
-    server_run = kit.server("--pool", "3", output=tmp_path / "server")
-    with server_run as server, web(*options, output=tmp_path / "locust") as (locust, url):
-            page.goto(url)
-            quick = {"startUsers": "2", "maxUsers": "8", "stepTime": "2", "settleTime": "0.5"}
-            fill(page, quick | {"wait": "0.1", "timeout": "0.5", "host": server.host})
-            press(page, "Start")
-            show(page, "Limit")
-            locust.says("No mercy: The highest rate")
-            await_state(page, "stopped")
+    pool = kit.server("--pool", "3", output=tmp_path / "server")
+    with pool as server, web("-f", "locustfile.py,nomercy.py", output=tmp_path / "locust") as (locust, url):
+        page.goto(url)
+        quick = {"startUsers": "2", "maxUsers": "8", "stepTime": "2", "settleTime": "0.5"}
+        fill(page, quick | {"wait": "0.1", "timeout": "0.5", "host": server.host})
+        press(page, "Start")
+        show(page, "Limit")
+        locust.says("No mercy: The highest rate")
+        await_state(page, "stopped")
 
-            drawings = page.locator("#limit-pictures svg")
-            expect(drawings).to_have_count(2)
-            for drawing in drawings.all():
-                expect(drawing).to_be_visible()
-                box = drawing.bounding_box()
-                assert box
-                assert min(box["width"], box["height"]) > 100
-            expect(page.locator("#limit-pictures .mark").filter(has_text="knee")).to_have_count(2)
-            expect(page.locator("#limit-pictures .mark").filter(has_text="failures begin")).to_have_count(2)
+        drawings = page.locator("#limit-pictures svg")
+        expect(drawings).to_have_count(2)
+        for drawing in drawings.all():
+            expect(drawing).to_be_visible()
+            box = drawing.bounding_box()
+            assert box
+            assert min(box["width"], box["height"]) > 100
+        expect(page.locator("#limit-pictures .mark").filter(has_text="knee")).to_have_count(2)
+        expect(page.locator("#limit-pictures .mark").filter(has_text="failures begin")).to_have_count(2)
 
-            findings = re.findall(r"No mercy: ([A-Z].*)$", locust.output, re.MULTILINE)
-            assert any(finding.startswith("Failures began at 4 users") for finding in findings), findings
-            kit.eventually(lambda: page.locator("#limit-pictures p").all_inner_texts() == findings)
+        findings = re.findall(r"No mercy: ([A-Z].*)$", locust.output, re.MULTILINE)
+        assert any(finding.startswith("Failures began at 4 users") for finding in findings), findings
+        kit.eventually(lambda: page.locator("#limit-pictures p").all_inner_texts() == findings)
 
-            tried = sorted(map(int, re.findall(r"No mercy: (\d+) users?, ", locust.output)))
-            kit.eventually(lambda: [row.get("Users") for row in table(page)] == [str(users) for users in tried])
-            (row,) = (row for row in table(page) if row["Users"] == "4")
-            assert "failures begin" in row["What was found out"]
-            assert float(row["Failures (%)"]) > 0
+        tried = sorted(map(int, re.findall(r"No mercy: (\d+) users?, ", locust.output)))
+        kit.eventually(lambda: [row.get("Users") for row in table(page)] == [str(users) for users in tried])
+        (row,) = (row for row in table(page) if row["Users"] == "4")
+        assert "failures begin" in row["What was found out"]
+        assert float(row["Failures (%)"]) > 0
 
-            for tab in ("Statistics", "Load Generator"):
-                show(page, tab)
-                expect(page.locator("#limit-pictures")).to_have_count(0)
-            show(page, "Limit")
-            expect(drawings).to_have_count(2)
-
-            show(page, "Download Data")
+        for tab in ("Statistics", "Load Generator"):
+            show(page, tab)
             expect(page.locator("#limit-pictures")).to_have_count(0)
-            with page.expect_download() as downloaded:
-                page.get_by_role("link", name="Download limit CSV").click()
-            downloaded.value.save_as(tmp_path / "limit.csv")
-            rows = kit.rows(tmp_path / "limit.csv")
-            assert [row["Users"] for row in rows if row["Users"]] == [str(users) for users in tried]
-            assert [row["What was found out"] for row in rows if not row["Users"]] == findings
+        show(page, "Limit")
+        expect(drawings).to_have_count(2)
+
+        show(page, "Download Data")
+        expect(page.locator("#limit-pictures")).to_have_count(0)
+        with page.expect_download() as downloaded:
+            page.get_by_role("link", name="Download limit CSV").click()
+        downloaded.value.save_as(tmp_path / "limit.csv")
+        rows = kit.rows(tmp_path / "limit.csv")
+        assert [row["Users"] for row in rows if row["Users"]] == [str(users) for users in tried]
+        assert [row["What was found out"] for row in rows if not row["Users"]] == findings
 
 
 def test_reset_in_the_middle_of_a_step_makes_no_nonsense_of_it(page: Page, tmp_path: Path) -> None:
     files = ("-f", "locustfile.py,nomercy.py")
     with kit.server(output=tmp_path / "server") as server, web(*files, output=tmp_path / "locust") as (locust, url):
-            page.goto(url)
-            quick = {"startUsers": "2", "maxUsers": "4", "stepTime": "4", "settleTime": "1"}
-            fill(page, quick | {"wait": "0.1", "host": server.host})
-            press(page, "Start")
-            locust.says("No mercy: 2 users, ")
-            # The next step has settled when its users have made requests for two seconds.
-            kit.eventually(lambda: page.request.get(f"{url}stats/requests").json()["user_count"] == 4)
-            page.wait_for_timeout(3000)  # until its measured part has begun; what is tested is what comes then
-            press(page, "Reset")
-            rate = locust.says(r"No mercy: 4 users, (\S+) good requests/s")[1]
-            assert 0 < float(rate) <= 1.05 * 4 / WAIT
-            locust.says("No mercy: The highest rate")
+        page.goto(url)
+        quick = {"startUsers": "2", "maxUsers": "4", "stepTime": "4", "settleTime": "1"}
+        fill(page, quick | {"wait": "0.1", "host": server.host})
+        press(page, "Start")
+        locust.says("No mercy: 2 users, ")
+        kit.eventually(lambda: page.request.get(f"{url}stats/requests").json()["user_count"] == 4)
+        page.wait_for_timeout(3000)  # until its measured part has begun; what is tested is what comes then
+        press(page, "Reset")
+        rate = locust.says(r"No mercy: 4 users, (\S+) good requests/s")[1]
+        assert 0 < float(rate) <= 1.05 * 4 / WAIT
+        locust.says("No mercy: The highest rate")
 
 
-def test_nobody_has_to_ask_for_more_than_the_file(tmp_path: Path) -> None:
+def test_a_bad_number_of_users_is_one_clear_line(tmp_path: Path) -> None:
     with kit.program(
         kit.LOCUST,
         *("-f", "locustfile.py,nomercy.py", "--max-users", "none", "--headless"),
         output=tmp_path / "locust",
-        environment=dict(os.environ),
     ) as locust:
         assert locust.ends() == 2
     assert "--max-users: 'none' is not a number of users above 0" in locust.output
