@@ -6,6 +6,8 @@ from html import escape
 
 WIDTH, HEIGHT = 760, 260  # CSS pixels
 LEFT, RIGHT, TOP, BOTTOM = 68, 20, 44, 44  # for the axis's numbers, for nothing, for title and legend, for the axis
+LETTER = 7  # CSS pixels that one takes, about
+TITLE = 80  # letters that a title may have
 TICKS = 5  # lines across a picture, about
 
 # Colours that people who see few can tell apart (Okabe and Ito, 2008), in the order of the series.
@@ -26,6 +28,14 @@ def plain(number: float) -> str:
     if number >= 1000:
         return f"{number:,.0f}"
     return f"{number:.3g}"
+
+
+def shortened(text: str, most: int) -> str:
+    """Return a text without its middle, where it is too long."""
+    if len(text) <= most:
+        return text
+    half = (most - 1) // 2
+    return f"{text[: most - 1 - half]}\u2026{text[-half:] if half else ''}"
 
 
 def _steps(low: float, high: float) -> list[float]:
@@ -69,12 +79,14 @@ class _Scale:
 
 def _frame(title: str, names: Sequence[str], y: _Scale) -> list[str]:
     """Return the beginning of a picture: its title, the legend, and the lines across."""
-    parts = [f'<text class="title" x="{LEFT}" y="18">{escape(title)}</text>']
+    parts = [f'<text class="title" x="{LEFT}" y="18">{escape(shortened(title, TITLE))}</text>']
     x = float(LEFT)
+    room = int((WIDTH - LEFT - RIGHT) / max(1, len(names)) - 32) // LETTER
     for number, name in enumerate(names if len(names) > 1 else ()):
+        shown = shortened(name, max(room, 4))
         parts.append(f'<rect x="{x}" y="27" width="10" height="10" fill="{COLOURS[number % len(COLOURS)]}"/>')
-        parts.append(f'<text x="{x + 14}" y="36">{escape(name)}</text>')
-        x += 32 + 7 * len(name)
+        parts.append(f'<text x="{x + 14}" y="36">{escape(shown)}<title>{escape(name)}</title></text>')
+        x += 32 + LETTER * len(shown)
     for tick in y.ticks:
         parts.append(f'<path d="M{LEFT} {y(tick)}H{WIDTH - RIGHT}" stroke="var(--faint)"/>')
         parts.append(f'<text x="{LEFT - 8}" y="{y(tick) + 4}" text-anchor="end">{plain(tick)}</text>')

@@ -3,7 +3,8 @@
 Two runs of the same thing differ too. Which differences are worth believing is decided by Welch's t-test
 (B. L. Welch, 1947): two means differ, where their distance is more than what the spread of their samples
 makes likely in 95 of 100 repetitions. The samples are runs where a variant has several (`A A2 A3 : B B2 B3`,
-or a folder each), otherwise stretches of ten seconds of each run's history.
+or a folder each), otherwise stretches of ten seconds of each run's history; percentiles of these are only in
+the history that --csv-full-history writes.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from pathlib import Path
 from statistics import fmean, variance
 
 from locust_tcp.chart import bar_chart, document, html_table, line_chart
-from locust_tcp.runs import PERCENTILES, TOTAL, Entry, Moment, Run, Unreadable, read
+from locust_tcp.runs import PERCENTILES, TOTAL, WINDOW, Entry, Moment, Run, Unreadable, read
 
 FEWEST = 3  # samples of each side, with less of which a spread can't be told
 
@@ -31,7 +32,7 @@ STUDENT = (
 BELIEVED, NOISE, UNKNOWN = "*", "~", ""
 LEGEND = (
     f"x is the ratio to the baseline: {BELIEVED} is worth believing, {NOISE} may be noise (Welch's t-test, 95 %). "
-    "Without a mark nobody can tell: run each variant three times or more, or for a minute with --csv, for a history."
+    "Without a mark nobody can tell: run each variant three times or more, or for a minute with --csv-full-history."
 )
 
 
@@ -41,6 +42,7 @@ class Metric:
 
     title: str
     of: Callable[[Entry], float]
+    is_count: bool = False
 
 
 def _percentile(name: str) -> Callable[[Entry], float]:
@@ -48,8 +50,8 @@ def _percentile(name: str) -> Callable[[Entry], float]:
 
 
 METRICS = (
-    Metric("requests", lambda entry: entry.requests),
-    Metric("failures", lambda entry: entry.failures),
+    Metric("requests", lambda entry: entry.requests, is_count=True),
+    Metric("failures", lambda entry: entry.failures, is_count=True),
     Metric("req/s", lambda entry: entry.rate),
     Metric("p50 ms", _percentile("50%")),
     Metric("p95 ms", _percentile("95%")),
@@ -77,15 +79,17 @@ class Variant:
                 return list({moment.second: moment for moment in run.history if moment.users}.values())
         return []
 
-    def samples(self, entry: str, metric: Metric) -> list[float]:
-        """Return values of which the spread can be told: the runs', or those of stretches of the only run."""
-        if len(self.runs) > 1 or entry != TOTAL:
-            return self.values(entry, metric)
-        stretches = []
-        for begin, end in self.runs[0].windows():
+    def stretches(self, metric: Metric) -> list[float]:
+        """Return a metric of each stretch of the only run's history; none of a count, as runs have other lengths."""
+        if metric.is_count:
+            return []
+        (run,) = self.runs
+        found = []
+        for begin, end in run.windows():
             requests, failures = end.requests - begin.requests, end.failures - begin.failures
-            stretches.append(Entry(requests, failures, requests / (end.second - begin.second), end.percentiles))
-        return [value for value in map(metric.of, stretches) if not math.isnan(value)]
+            percentiles = end.percentiles if run.is_windowed else {}
+            found.append(Entry(requests, failures, requests / (end.second - begin.second), percentiles))
+        return [value for value in map(metric.of, found) if not math.isnan(value)]
 
 
 def differ(one: Sequence[float], other: Sequence[float]) -> bool | None:
@@ -94,11 +98,13 @@ def differ(one: Sequence[float], other: Sequence[float]) -> bool | None:
         return None
     errors = variance(one) / len(one), variance(other) / len(other)
     distance = abs(fmean(one) - fmean(other))
-    if not sum(errors):
-        return distance > 0
+    if math.isclose(fmean(one), fmean(other), rel_tol=1e-9):  # which rounding alone may make of the same
+        return False
     # Welch and Satterthwaite's degrees of freedom
     parts = errors[0] ** 2 / (len(one) - 1) + errors[1] ** 2 / (len(other) - 1)
-    freedom = int(sum(errors) ** 2 / parts)
+    if not parts:
+        return True  # no spread at all
+    freedom = int(sum(errors) ** 2 / parts + 1e-9)
     return distance / math.sqrt(sum(errors)) > STUDENT[min(freedom, len(STUDENT)) - 1]
 
 
@@ -106,7 +112,7 @@ def number(value: float) -> str:
     """Write a figure with three digits, or all of it where it has more before the point."""
     if math.isnan(value):
         return "-"
-    return f"{value:,.0f}" if value >= 1000 or value == int(value) else f"{value:.3g}"
+    return f"{value:,.0f}" if value >= 999.5 or value == int(value) else f"{value:.3g}"
 
 
 def cell(variant: Variant, baseline: Variant, entry: str, metric: Metric) -> str:
@@ -117,9 +123,10 @@ def cell(variant: Variant, baseline: Variant, entry: str, metric: Metric) -> str
     text = number(fmean(values))
     if variant is baseline or not base:
         return text
-    mark = {None: UNKNOWN, True: BELIEVED, False: NOISE}[
-        differ(variant.samples(entry, metric), baseline.samples(entry, metric))
-    ]
+    samples = values, base
+    if len(variant.runs) == len(baseline.runs) == 1 and entry == TOTAL:
+        samples = variant.stretches(metric), baseline.stretches(metric)
+    mark = {None: UNKNOWN, True: BELIEVED, False: NOISE}[differ(*samples)]
     if not fmean(base):  # nothing is a multiple of nothing
         return text + mark if fmean(values) else text
     return f"{text} x{fmean(values) / fmean(base):.3g}{mark}"
@@ -178,8 +185,13 @@ def report(variants: Sequence[Variant]) -> str:
     # One run of each variant, in its colour of the bars: lines of all of them hide each other.
     histories = {variant.name: moments for variant in variants if len(moments := variant.history()) > 1}
     if histories:
-        rates = {name: [_rate(*pair) for pair in itertools.pairwise(moments)] for name, moments in histories.items()}
+        rates = {
+            name: [_rate(*pair) for pair in itertools.pairwise(moments) if pair[0].requests <= pair[1].requests]
+            for name, moments in histories.items()
+        }
         parts.append(line_chart("Requests per second", "seconds", rates))
+        is_windowed = all(run.is_windowed for variant in variants for run in variant.runs if run.history)
+        span = f"of the last {WINDOW} seconds" if is_windowed else "of all requests so far"
         for percentile in ("50%", "95%"):
             lines = {
                 name: [
@@ -187,7 +199,7 @@ def report(variants: Sequence[Variant]) -> str:
                 ]
                 for name, moments in histories.items()
             }
-            title = f"{percentile} of the response times of the last 10 seconds (ms)"
+            title = f"{percentile} of the response times (ms), {span}"
             parts.append(line_chart(title, "seconds", lines, log_y=True))
     return document("Runs side by side", parts)
 
@@ -234,11 +246,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         variants = variants_of(options.runs)
         print(text_table(rows(variants)))
         print(f"\n{LEGEND}")
-        if options.html:
-            Path(options.html).write_text(report(variants), encoding="utf-8")
     except Unreadable as error:
         print(f"compare: {error}", file=sys.stderr)
         return 2
+    try:
+        if options.html:  # file names may be no text
+            Path(options.html).write_text(report(variants), encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         print(f"compare: can't write {options.html}: {error.strerror}", file=sys.stderr)
         return 2

@@ -1,16 +1,19 @@
 """Runs of Locust as its CSVs tell them: any locustfile's, any Locust's since 1.0."""
 
 import csv
+import io
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 TOTAL = "Aggregated"
-WINDOW = 10  # seconds; Locust's history has percentiles of the last ten, so that rows closer together overlap
+WINDOW = 10  # seconds that Locust's current percentiles are of, so that rows closer together overlap
 PERCENTILES = ("50%", "66%", "75%", "80%", "90%", "95%", "98%", "99%", "99.9%", "100%")
 
 STATS = "_stats.csv"
 HISTORY = "_stats_history.csv"
+PATTERNS = (f"*{STATS}", "*_requests.csv", "requests_[0-9]*.csv")  # those of --csv, of downloads, and of older ones
 
 
 class Unreadable(Exception):
@@ -19,7 +22,7 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True)
 class Moment:
-    """A row of the history, about the last WINDOW seconds."""
+    """A row of the history."""
 
     second: float  # since the first row
     users: int
@@ -45,26 +48,37 @@ class Run:
     name: str
     entries: Mapping[str, Entry]
     history: list[Moment]
+    is_windowed: bool = False
+    """Whether the history's percentiles are those of the last WINDOW seconds, as with --csv-full-history, and not of
+    all that was so far."""
 
     def windows(self) -> list[tuple[Moment, Moment]]:
-        """Return stretches of WINDOW seconds that do not overlap, from when all users were there on."""
+        """Return stretches of WINDOW seconds, one after the other, while all users were there and nothing was reset."""
         most = max((moment.users for moment in self.history), default=0)
-        steady = [moment for moment in self.history if moment.users == most]
         found: list[tuple[Moment, Moment]] = []
-        for moment in steady:
-            begin = found[-1][1] if found else steady[0]
-            if moment.second - begin.second >= WINDOW:
+        begin = last = None
+        for moment in self.history:
+            if not most or moment.users != most or (last and moment.requests < last.requests):
+                begin = None
+            elif begin and moment.second - begin.second >= WINDOW:
                 found.append((begin, moment))
+                begin = moment
+            last = moment
+            begin = begin or (moment if moment.users == most > 0 else None)
         return found
 
 
 def read(place: str) -> list[Run]:
     """Return the runs that a file, the prefix given to --csv, or a folder of these has. Raises Unreadable."""
     path = Path(place)
+    try:
+        path.exists()
+    except OSError as error:
+        raise Unreadable(f"{place}: {error.strerror}") from None
     if path.is_dir():
-        files = sorted([*path.glob(f"*{STATS}"), *path.glob("requests_[0-9]*.csv")])
+        files = sorted({file for pattern in PATTERNS for file in path.glob(pattern)})
         if not files:
-            raise Unreadable(f"{place}: this folder has no *{STATS} and no requests_*.csv")
+            raise Unreadable(f"{place}: this folder has none of {', '.join(PATTERNS)}")
         return [_read(file) for file in files]
     if path.is_file():
         return [_read(path)]
@@ -76,50 +90,67 @@ def read(place: str) -> list[Run]:
 
 def _read(file: Path) -> Run:
     entries = {}
-    for row in _rows(file, {"Type", "Name", "Request Count", "Failure Count", "Requests/s", "50%", "95%", "99%"}):
+    for row in _rows(file, ("Request Count", "Failure Count", "Requests/s", "Type", "Name", "50%", "95%", "99%")):
         name = row["Name"] if row["Name"] == TOTAL else f"{row['Type']} {row['Name']}".strip()
-        entries[name] = Entry(
-            int(row["Request Count"]), int(row["Failure Count"]), float(row["Requests/s"]), _percentiles(row)
+        count, failures, rate = (
+            _number(file, row[column]) for column in ("Request Count", "Failure Count", "Requests/s")
         )
+        entries[name] = Entry(int(count), int(failures), rate, _percentiles(file, row))
     if TOTAL not in entries:
         raise Unreadable(f"{file}: it has been cut off, or its test never began: there is no row {TOTAL}")
-    name = file.name.removesuffix(STATS) if file.name.endswith(STATS) else file.stem
+    if not file.name.endswith(STATS):
+        return Run(file.stem, entries, [], False)
+    name = file.name.removesuffix(STATS)
     history = file.with_name(name + HISTORY)
-    return Run(name, entries, _read_history(history) if file.name.endswith(STATS) and history.is_file() else [])
+    return Run(name, entries, *(_read_history(history) if history.is_file() else ([], False)))
 
 
-def _read_history(file: Path) -> list[Moment]:
+def _read_history(file: Path) -> tuple[list[Moment], bool]:
+    """Return the total's rows, and whether there are others: then Locust's percentiles are those of a window."""
     moments: list[Moment] = []
     first = None
-    columns = {"Timestamp", "User Count", "Name", "50%", "95%", "99%", "Total Request Count", "Total Failure Count"}
-    for row in _rows(file, columns):
+    has_names = False
+    figures = ("Timestamp", "User Count", "Total Request Count", "Total Failure Count")
+    for row in _rows(file, (*figures, "Name", "50%")):
+        has_names = has_names or row["Name"] != TOTAL
         if row["Name"] == TOTAL:
-            second = float(row["Timestamp"])
+            second, users, requests, failures = (_number(file, row[column]) for column in figures)
             first = second if first is None else first
-            counts = int(row["Total Request Count"]), int(row["Total Failure Count"])
-            moments.append(Moment(second - first, int(row["User Count"]), *counts, _percentiles(row)))
-    return moments
+            moments.append(Moment(second - first, int(users), int(requests), int(failures), _percentiles(file, row)))
+    return moments, has_names
 
 
-def _rows(file: Path, columns: set[str]) -> Iterator[dict[str, str]]:
-    """Yield the rows of a CSV that has some columns, and in whose cells numbers are numbers."""
+def _rows(file: Path, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
+    """Yield the rows of a CSV that has some columns, none of which is cut off."""
     try:
-        with file.open(newline="", encoding="utf-8") as text:
-            reader = csv.DictReader(text)
-            missing = columns - set(reader.fieldnames or ())
-            if not reader.fieldnames:
-                raise Unreadable(f"{file}: it is empty")
-            if missing:
-                raise Unreadable(f"{file}: not a CSV of Locust's: it has no column {sorted(missing)[0]!r}")
-            for row in reader:
-                if None in row.values():
-                    raise Unreadable(f"{file}: line {reader.line_num} is cut off")
-                yield row
+        text = file.read_text(encoding="utf-8-sig")
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        if not reader.fieldnames:
+            raise Unreadable(f"{file}: it is empty")
+        for column in columns:
+            if column not in reader.fieldnames:
+                raise Unreadable(f"{file}: not a CSV of Locust's statistics: it has no column {column!r}")
+        if not text.endswith("\n"):
+            raise Unreadable(f"{file}: its last line is cut off")
+        for row in reader:
+            if None in row.values():
+                raise Unreadable(f"{file}: line {reader.line_num} is cut off")
+            yield row
     except OSError as error:
         raise Unreadable(f"{file}: {error.strerror}") from None
-    except (ValueError, csv.Error) as error:  # of which UnicodeDecodeError is one
+    except (UnicodeDecodeError, csv.Error) as error:
         raise Unreadable(f"{file}: not a CSV of Locust's: {error}") from None
 
 
-def _percentiles(row: Mapping[str, str]) -> dict[str, float]:
-    return {name: float(row[name]) for name in PERCENTILES if row.get(name, "N/A") not in ("N/A", "")}
+def _number(file: Path, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise Unreadable(f"{file}: not a CSV of Locust's: {text!r} stands where a number belongs")
+    return value
+
+
+def _percentiles(file: Path, row: Mapping[str, str]) -> dict[str, float]:
+    return {name: _number(file, row[name]) for name in PERCENTILES if row.get(name, "N/A") not in ("N/A", "")}
