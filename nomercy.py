@@ -30,6 +30,7 @@ MAX_USERS = 640.0  # some of which a service made for few will not like
 STEP_TIME = 8.0  # seconds: a request that times out after five must fail in its own step
 SETTLE_TIME = 2.0  # seconds of each step: connects, and the queue that the step before has left
 MAX_FAIL_RATIO = 0.01  # what most reports ask for
+PATIENCE = 10.0  # seconds for users to be there; a locustfile may have fewer than asked for (fixed_count)
 SPAWN_RATE = 100.0  # users per second; Locust warns of more
 
 
@@ -81,6 +82,7 @@ class NoMercy(LoadTestShape):
 
     def begin_step(self, **_: Any) -> None:
         """Nobody of the step's users is there yet, and nothing is measured. Also when the statistics are reset."""
+        self.begun_at = time.monotonic()
         self.all_there_at: float | None = None
         self.settled: Reading | None = None
         self.accounts: dict[str, Account] = {}
@@ -90,7 +92,8 @@ class NoMercy(LoadTestShape):
         assert self.runner is not None
         now = time.monotonic()
         if self.all_there_at is None:
-            if self.runner.state == STATE_RUNNING and self.runner.user_count == self.users:
+            is_late = now - self.begun_at > self.users / SPAWN_RATE + PATIENCE
+            if self.runner.state == STATE_RUNNING and (self.runner.user_count == self.users or is_late):
                 self.all_there_at = now
         elif self.settled is None:
             reading = self.meter.read()
@@ -131,6 +134,7 @@ class NoMercy(LoadTestShape):
         """Say what was found out, when the test has stopped; if early, what there is of it."""
         if not self.search.steps:
             return
+        self.search.is_over = True
         for finding in limit.findings(self.search):
             logger.info("No mercy: %s", finding)
         prefix = self.options.csv_prefix

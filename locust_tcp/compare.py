@@ -129,7 +129,7 @@ def cell(variant: Variant, baseline: Variant, entry: str, metric: Metric) -> str
     mark = {None: UNKNOWN, True: BELIEVED, False: NOISE}[differ(*samples)]
     if not fmean(base):  # nothing is a multiple of nothing
         return text + mark if fmean(values) else text
-    return f"{text} x{fmean(values) / fmean(base):.3g}{mark}"
+    return f"{text} x{number(fmean(values) / fmean(base))}{mark}"
 
 
 def rows(variants: Sequence[Variant]) -> list[list[str]]:

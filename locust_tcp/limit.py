@@ -62,6 +62,7 @@ class Search:
         # Twice the users, or more where that would take all the steps there are
         self._factor: float = max(2.0, (self._most / self._start) ** (1 / DOUBLINGS))
         self._is_doubling = True
+        self.is_over = False
         self.steps: list[Step] = []
 
     def next_users(self) -> int | None:
@@ -252,8 +253,9 @@ def pictures(search: Search) -> list[str]:
     marks = {float(users): ", ".join(words) for users, words in _marks(search).items()}
     rates = {"good": [(float(step.users), step.stretch.rate) for step in search.steps]}
     p95s = {"p95": [(float(step.users), step.stretch.p95) for step in search.steps if step.stretch.p95]}
+    told = findings(search) if search.is_over else ["Still looking."]
     return [
-        *(f"<p>{escape(finding)}</p>" for finding in findings(search)),
+        *(f"<p>{escape(finding)}</p>" for finding in told),
         line_chart("Good requests per second", "users", rates, log_x=True, marks=marks),
         line_chart("95th percentile of the response times (ms)", "users", p95s, log_x=True, log_y=True, marks=marks),
     ]

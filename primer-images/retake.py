@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from capserver import PORT
 from tests import kit
-from tests.browser import MISSING, chromium, fill, find_chromium, new_page, press, show, table, web
+from tests.browser import MISSING, WIDTH, chromium, fill, find_chromium, new_page, press, show, table, web
 
 PICTURES = Path(__file__).parent
 SHARPNESS = 2  # dots per CSS pixel: text stays crisp on fine screens, and where a picture is shown smaller
@@ -30,7 +30,7 @@ LARGEST = 400_000  # bytes of one picture; a page with several has to load fast
 MARGIN = 12  # CSS pixels below the last thing shown
 EMPTY = 48  # CSS pixels that a chart has below its axis
 FORM_WIDTH = 960  # CSS pixels; on a wider page the form has only wider margins
-FORM_HEIGHT = 1800  # room for all of its options
+TALL = 1800  # CSS pixels; room for all of the form's options, or all of the steps of no mercy
 
 RUNS = 3  # of each variant that is compared: with fewer nobody can tell what is noise
 COMPARED = "10s"  # each of those
@@ -83,7 +83,7 @@ def opening(page: Page, picture: Path) -> None:
     """The form as it opens, with the kit's own options unfolded."""
     size = page.viewport_size
     assert size
-    page.set_viewport_size({"width": FORM_WIDTH, "height": FORM_HEIGHT})
+    page.set_viewport_size({"width": FORM_WIDTH, "height": TALL})
     press(page, "Custom parameters")
     start = page.get_by_role("button", name="Start", exact=True)
     take(page, picture, start)
@@ -141,6 +141,7 @@ def limit(page: Page, picture: Path) -> None:
     show(page, "Limit")
     finding = page.get_by_text("The highest rate with all promises kept")
     expect(finding).to_be_visible(timeout=180_000)
+    page.set_viewport_size({"width": WIDTH, "height": TALL})
     take(page, picture, page.locator("table"))
 
 

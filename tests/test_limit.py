@@ -93,6 +93,7 @@ def explore(start: int, most: int, service: Service) -> Search:
         assert users not in tried(search)
         search.steps.append(service(users))
         assert len(search.steps) <= MOST_STEPS, tried(search)
+    search.is_over = True
     return search
 
 
@@ -419,6 +420,8 @@ def test_the_pictures_are_the_findings_and_two_drawings_with_the_marks() -> None
         texts = [element.text for element in ElementTree.fromstring(drawing).iter() if element.get("class") == "mark"]
         assert texts == ["knee, highest rate", "failures begin, promise broken"]
     assert pictures(Search(5, 640)) == []
+    search.is_over = False
+    assert pictures(search)[0] == "<p>Still looking.</p>", "what is known so far may yet change"
 
 
 def test_pictures_and_report_exist_where_nobody_was_answered() -> None:
