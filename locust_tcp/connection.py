@@ -20,6 +20,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import gevent
+import gevent.monkey
 from gevent import socket
 from gevent.lock import BoundedSemaphore
 
@@ -101,6 +102,8 @@ def _descriptor_is_left() -> bool:
         return False
     return True
 
+
+Socket: Any = gevent.monkey.get_original("socket", "socket")  # gevent's own does more than we need, each time
 
 Address = tuple[int, tuple[Any, ...]]  # family, and numeric address as sockets take it
 
@@ -216,16 +219,28 @@ class Connection:
         self._tls = tls
         self._max_reply = max_reply
         self._buffer = bytearray()
-        self._deadline = 0.0
+        self._timeout = self._deadline = 0.0
         self._was_reset = False
-        self._sent = self._begun = 0.0
+        self.sent = self.begun = 0.0
+        """When the exchange began, on the clocks of time.time and time.perf_counter."""
         self._arrived = 0.0  # as the kernel says; 0 where it says nothing
         self.received = 0
         """Bytes of this exchange's reply that have arrived."""
+        sock.setblocking(False)
         if self.kernel_times:
             with contextlib.suppress(OSError):
                 flags = SOF_TIMESTAMPING_RX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE
                 sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, flags)
+        # One watcher and one timer live as long as the connection: to have others for each exchange, as
+        # gevent's own sockets do for their timeouts, takes a third of all the time that an exchange takes us.
+        self._hub = gevent.get_hub()
+        self._waiter: Any = None  # the greenlet that waits for the socket
+        self._timer: Any = None
+        self._timer_ends = 0.0
+        self._watcher = self._hub.loop.io(sock.fileno(), 1)  # to read
+        self._is_watching = False
+        self._is_unsure = True
+        """Whether something may be there to be read that is not the reply to what is sent next."""
 
     @classmethod
     def open(cls, endpoint: Endpoint, timeout: float, max_reply: int) -> "Connection":
@@ -270,12 +285,13 @@ class Connection:
             if self._was_reset:
                 raise ConnectionResetError(errno.ECONNRESET, "reset before the handshake")
             while not self._tls.shake_hands():
-                self._sock.sendall(self._tls.to_send())
+                self._send_all(self._tls.to_send())
+                self._wait()
                 received = self._sock.recv(CHUNK)
                 if not received:
                     raise ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "closed during the handshake")
                 self._tls.received(received)
-            self._sock.sendall(self._tls.to_send())
+            self._send_all(self._tls.to_send())
         except BaseException as error:
             if isinstance(error, ssl.SSLError):
                 with contextlib.suppress(OSError):
@@ -285,34 +301,102 @@ class Connection:
 
     def send(self, payload: bytes, timeout: float) -> None:
         """Begin an exchange: send its request. `timeout` in seconds is for the whole exchange."""
-        self._deadline = time.monotonic() + timeout
+        is_first = not self.begun
         self._arrived = 0.0
         self.received = 0
+        self.begun = time.perf_counter()
+        self._timeout = timeout
+        self._deadline = self.begun + timeout
+        if self._timer is None or self._deadline < self._timer_ends:
+            self._set_timer(timeout)
         try:
-            self._expect_silence()
+            if self._is_unsure:
+                self.sent = time.time()
+                self._expect_silence(is_first)
             if self._tls:
                 payload = self._tls.encrypt(payload)
-            self._sock.settimeout(timeout)
-            self._begun = time.perf_counter()
-            self._sent = time.time()
-            count = self._sock.send(payload)  # less of our own code before the packet leaves than in sendall
-            if count < len(payload):
-                self._sock.settimeout(self._left())
-                self._sock.sendall(memoryview(payload)[count:])
+            self.sent = time.time()
+            self._send_all(payload)
         except OSError as error:
             raise TcpError.of(REPLY, error) from error
 
-    def _expect_silence(self) -> None:
+    def _send_all(self, data: bytes) -> None:
+        """Send, and wait where the system takes no more."""
+        unsent = memoryview(data)
+        while unsent:
+            try:
+                unsent = unsent[self._sock.send(unsent) :]
+            except BlockingIOError:
+                if self._deadline:
+                    self._left()
+                watcher = self._hub.loop.io(self._sock.fileno(), 2)  # to write
+                try:
+                    watcher.start(self._wake)
+                    self._switch()
+                finally:
+                    watcher.close()
+
+    def _wait(self) -> None:
+        """Give the others their turn until there is something to read, or the deadline is over."""
+        if self._timer is None and self._deadline:
+            self._set_timer(self._left())
+        if not self._is_watching:
+            self._is_watching = True
+            self._watcher.start(self._wake)
+        self._switch()
+
+    def _switch(self) -> None:
+        self._waiter = gevent.getcurrent()
+        try:
+            self._hub.switch()
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        """Called by the event loop when the socket is ready."""
+        if self._waiter is not None:
+            self._waiter.switch()
+        else:  # nobody waits for it: it comes unasked, or a reply's reader is busy with something else
+            self._is_unsure = True
+            self._is_watching = False
+            self._watcher.stop()
+
+    def _set_timer(self, seconds: float) -> None:
+        # Always a new one: libev's that is started again goes on with what was left of it.
+        if self._timer is not None:
+            self._timer.close()
+        self._timer_ends = time.perf_counter() + seconds
+        self._timer = self._hub.loop.timer(seconds)
+        self._timer.start(self._look_at_the_clock)
+
+    def _look_at_the_clock(self) -> None:
+        """Called by the event loop: end the wait if its deadline is over, or else come back then."""
+        self._timer.close()
+        self._timer = None
+        if self._waiter is None:  # the next wait sets it again
+            return
+        left = self._deadline - time.perf_counter()
+        if left > 0:
+            self._set_timer(left)
+        else:  # who finds nothing there then, waits no longer
+            self._waiter.switch()
+
+    def _expect_silence(self, is_first: bool) -> None:
         """Make sure that what is read next is the reply to what is sent next."""
         if self._was_reset:
             raise TcpError(REPLY, RESET)
         if self._tls and self._tls.has_ended:  # with the last reply
             raise TcpError(REPLY, CLOSED)
-        self._sock.settimeout(0)
         while True:
             try:
                 unasked = self._sock.recv(CHUNK)
             except BlockingIOError:
+                # From now on the event loop says when something comes, unless that may be TLS's own business ...
+                # ... or nobody says when it came.
+                self._is_unsure = self._tls is not None or not self.kernel_times
+                if not self._is_watching:
+                    self._is_watching = True
+                    self._watcher.start(self._wake)
                 return
             if unasked and self._tls:
                 unasked = self._tls.decrypt(unasked)
@@ -323,7 +407,7 @@ class Connection:
             logger.debug("before it was asked, the service said %.200r", unasked)
             # Whether a new connection's first word comes before the request or after it is chance, and no
             # reason to call it another failure: it is not the reply.
-            raise TcpError(REPLY, TOO_MUCH if self._begun else WRONG)
+            raise TcpError(REPLY, WRONG if is_first else TOO_MUCH)
 
     def read_until(self, separator: bytes = b"\n") -> bytes:
         """Return the bytes up to and including the next `separator`."""
@@ -349,10 +433,10 @@ class Connection:
         user's own, lag included, and the lag is None.
         """
         noticed = time.time()
-        elapsed = time.perf_counter() - self._begun
-        if not self._sent <= self._arrived <= noticed or abs(noticed - self._sent - elapsed) > CLOCK_STEP:
+        elapsed = time.perf_counter() - self.begun
+        if not self.sent <= self._arrived <= noticed or abs(noticed - self.sent - elapsed) > CLOCK_STEP:
             return elapsed, None
-        return self._arrived - self._sent, noticed - self._arrived
+        return self._arrived - self.sent, noticed - self._arrived
 
     def end(self) -> None:
         """End the exchange. Bytes that are left over are nobody's reply: TcpError."""
@@ -361,6 +445,10 @@ class Connection:
 
     def close(self) -> None:
         """Close the socket."""
+        self._watcher.close()
+        if self._timer is not None:
+            self._timer.close()
+            self._timer = None
         self._sock.close()
 
     def _take(self, count: int) -> bytes:
@@ -370,30 +458,44 @@ class Connection:
 
     def _left(self) -> float:
         """Return the seconds until the exchange's deadline."""
-        left = self._deadline - time.monotonic()
+        left = self._deadline - time.perf_counter()
         if left <= 0:
             raise TcpError(REPLY, TIMED_OUT)
         return left
 
+    def _read(self, most: int) -> bytes:
+        """Read what is there, and take note of when it arrived. Raises OSError."""
+        if not self.kernel_times:
+            return self._sock.recv(most)
+        chunk, ancillary, _, _ = self._sock.recvmsg(most, ANCILLARY)
+        self._arrived = 0.0
+        for _, kind, content in ancillary:
+            if kind == SO_TIMESTAMPING:
+                seconds, nanoseconds = TIMESTAMPS.unpack(content)
+                self._arrived = seconds + nanoseconds * 1e-9
+        return chunk
+
+    def _was_stepped(self) -> bool:
+        """Say whether somebody has set the realtime clock during this exchange."""
+        return abs((time.time() - self.sent) - (time.perf_counter() - self.begun)) > CLOCK_STEP
+
     def _receive(self) -> None:
         """Wait for more of the reply, until the exchange's deadline."""
-        left = self._left()
+        self._left()
         room = self._max_reply - self.received
         if room <= 0:
             raise TcpError(REPLY, TOO_LONG)
         if self._tls and self._tls.has_ended:  # with what was read before
             raise TcpError(REPLY, CUT_SHORT if self.received else CLOSED)
+        if not self.received:
+            self._wait()  # a look before that would find nothing
         try:
-            self._sock.settimeout(left)
-            if self.kernel_times:
-                chunk, ancillary, _, _ = self._sock.recvmsg(min(room, CHUNK), ANCILLARY)
-                self._arrived = 0.0
-                for _, kind, content in ancillary:
-                    if kind == SO_TIMESTAMPING:
-                        seconds, nanoseconds = TIMESTAMPS.unpack(content)
-                        self._arrived = seconds + nanoseconds * 1e-9
-            else:
-                chunk = self._sock.recv(min(room, CHUNK))
+            while True:
+                try:
+                    chunk = self._read(min(room, CHUNK))
+                    break
+                except BlockingIOError:
+                    self._wait()
             if chunk and self._tls:
                 chunk = self._tls.decrypt(chunk)
                 if not chunk and not self._tls.has_ended:
@@ -402,6 +504,10 @@ class Connection:
             raise TcpError.of(REPLY, error) from error
         if not chunk:
             raise TcpError(REPLY, CUT_SHORT if self.received else CLOSED)
+        if self._arrived and self._arrived < self.sent and not self.received and not self._was_stepped():
+            raise TcpError(REPLY, TOO_MUCH)  # it was there before the request
+        if self._arrived - self.sent > self._timeout and not self._was_stepped():
+            raise TcpError(REPLY, TIMED_OUT)  # it has come since, but too late
         self._buffer += chunk
         self.received += len(chunk)
         if self.received > self._max_reply:  # which a record of TLS may take it to
@@ -427,4 +533,4 @@ def _connected(address: Address) -> tuple[socket.socket, bool]:
     except BaseException:
         sock.close()
         raise
-    return sock, was_reset
+    return Socket(fileno=sock.detach()), was_reset

@@ -175,8 +175,11 @@ def _owner_of_failures(step: Step) -> str:
 
 def _owner_of_rate(search: Search, best: Step, knee: Step, failing: Step | None) -> str:
     beyond = max(search.steps, key=lambda step: step.users)
-    if best.is_held_back:
-        return f"The rate is Locust's limit, and the service's is still unknown. {best.load.text}"
+    fast = [step for step in search.steps if search.is_fast(step)]
+    held_back = [step for step in fast if step.is_held_back]
+    if 2 * len(held_back) >= len(fast):
+        told = best if best.is_held_back else max(held_back, key=lambda step: step.users)
+        return f"The rate is Locust's limit, and the service's is still unknown. {told.load.text}"
     if failing is None and search.grows_at(beyond):
         return f"No limit was found: the rate still grew at {_users(beyond.users)}. Allow more: --max-users."
     if best.machine >= MACHINE_BUSY:

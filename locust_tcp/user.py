@@ -102,11 +102,9 @@ class TcpClient:
         reply: Reply | None = None
         failure: TcpError | None = None
         taken: float | None = None  # seconds, once there is a reply
-        start_time = time.time()
-        begun = time.perf_counter()
         held_up = 0.0  # seconds by which an earlier exchange has kept this one from being sent
         if user.slot is not None:
-            late = begun - user.slot.due
+            late = time.perf_counter() - user.slot.due
             account.observe_schedule(late, user.slot.gap)
             held_up = late if user.slot.held_up else 0.0
             user.slot = None
@@ -133,12 +131,13 @@ class TcpClient:
             self.close()  # a stopped user, or a mistake in the locustfile: no event, no leftovers
             raise
         if taken is None:
-            taken = time.perf_counter() - begun
+            taken = time.perf_counter() - connection.begun
         if failure:
             reply = None
         if failure or user.connection == "per-request":
             self.close()
-        self._fire(name or DEFAULT_NAME, start_time, (held_up + taken) * 1000, connection.received, reply, failure)
+        time_taken = (held_up + taken) * 1000
+        self._fire(name or DEFAULT_NAME, connection.sent, time_taken, connection.received, reply, failure)
         return reply
 
     def close(self) -> None:

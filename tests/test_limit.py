@@ -287,6 +287,14 @@ def test_a_rate_that_locust_holds_back_is_not_the_services() -> None:
     assert "service's limit" not in told(search)
 
 
+def test_a_rate_that_locust_holds_back_with_most_numbers_of_users_is_not_the_services() -> None:
+    # With a user or two nobody waits for a turn, and the rate is the same.
+    held_back = explore(2, 16, lambda users: step(users, 100.0, is_held_back=users > 2, level=SATURATED))
+    assert "The rate is Locust's limit" in told(held_back)
+    by_chance = explore(2, 16, lambda users: step(users, 100.0, is_held_back=users == 16, level=SATURATED))
+    assert "The rate is Locust's limit" not in told(by_chance)
+
+
 @pytest.mark.parametrize(("machine", "is_it"), [(MACHINE_BUSY, True), (MACHINE_BUSY - 0.1, False)])
 def test_a_machine_without_an_idle_core_is_the_limit(machine: float, is_it: bool) -> None:
     search = explore(5, 640, lambda users: step(users, min(users / PAUSE, 100.0), machine=machine))
