@@ -231,8 +231,8 @@ class Connection:
             with contextlib.suppress(OSError):
                 flags = SOF_TIMESTAMPING_RX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE
                 sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, flags)
-        # One watcher and one timer live as long as the connection: to have others for each exchange, as
-        # gevent's own sockets do for their timeouts, takes a third of all the time that an exchange takes us.
+        # The watcher lives as long as the connection, and the timer comes round every now and then: to have others
+        # for each exchange, as gevent's own sockets do, takes a third of all the time that an exchange takes us.
         self._hub = gevent.get_hub()
         self._waiter: Any = None  # the greenlet that waits for the socket
         self._timer: Any = None
@@ -327,8 +327,6 @@ class Connection:
             try:
                 unsent = unsent[self._sock.send(unsent) :]
             except BlockingIOError:
-                if self._deadline:
-                    self._left()
                 watcher = self._hub.loop.io(self._sock.fileno(), 2)  # to write
                 try:
                     watcher.start(self._wake)
@@ -338,14 +336,17 @@ class Connection:
 
     def _wait(self) -> None:
         """Give the others their turn until there is something to read, or the deadline is over."""
-        if self._timer is None and self._deadline:
-            self._set_timer(self._left())
+        self._watch()
+        self._switch()
+
+    def _watch(self) -> None:
         if not self._is_watching:
             self._is_watching = True
             self._watcher.start(self._wake)
-        self._switch()
 
     def _switch(self) -> None:
+        if self._timer is None and self._deadline:  # a handshake has none: its time is that of the whole connect
+            self._set_timer(self._left())
         self._waiter = gevent.getcurrent()
         try:
             self._hub.switch()
@@ -391,12 +392,10 @@ class Connection:
             try:
                 unasked = self._sock.recv(CHUNK)
             except BlockingIOError:
-                # From now on the event loop says when something comes, unless that may be TLS's own business ...
-                # ... or nobody says when it came.
+                # From now on the event loop says when something comes. That is not enough where it may be TLS's
+                # own business, nor where no arrival time tells what came in the last turn of the loop.
                 self._is_unsure = self._tls is not None or not self.kernel_times
-                if not self._is_watching:
-                    self._is_watching = True
-                    self._watcher.start(self._wake)
+                self._watch()
                 return
             if unasked and self._tls:
                 unasked = self._tls.decrypt(unasked)

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import select
 import socket
 import threading
 import time
@@ -105,25 +106,25 @@ def test_bytes_that_nobody_asked_for_are_never_taken_for_a_reply() -> None:
 
 @pytest.mark.skipif(not Connection.kernel_times, reason="the kernel's arrival times are Linux's")
 def test_bytes_that_nobody_asked_for_are_known_by_their_arrival_time_too() -> None:
-    go_on = threading.Event()
+    has_read = threading.Event()
 
     def twice(sock: socket.socket) -> None:
-        while sock.recv(100):
+        while request := sock.recv(100):
             sock.sendall(b"one\n")
-            if go_on.is_set():
+            if request == b"!":
+                has_read.wait(TIMEOUT)
                 sock.sendall(b"two\n")
 
     with over_tcp(twice) as connection:
-        go_on.set()
-        connection.send(b"?", TIMEOUT)
+        connection.send(b"!", TIMEOUT)
         assert connection.read_until() == b"one\n"
-        time.sleep(0.1)  # without a turn for anybody else, so that nobody sees it come
-        connection._buffer.clear()  # where both came at once, which is found out as well
+        has_read.set()
+        # Without a turn for the event loop, so that it does not see it come.
+        assert select.select([connection._sock.fileno()], [], [], TIMEOUT)[0]
         with pytest.raises(TcpError, match="reply: more than was asked for"):
             connection.send(b"?", TIMEOUT)
             connection.read_until()
-            connection.read_until()
-            connection.end()
+            connection.end()  # where it was read together with the reply
 
 
 def test_a_request_that_nobody_takes_is_given_up_at_the_deadline() -> None:
