@@ -54,7 +54,7 @@ class PlainUser(User):
 @events.test_stop.add_listener
 def tell_fallbacks(environment: Environment, **_: Any) -> None:
     """Print how many exchanges the kernel gave no arrival time for."""
-    accounts = [generator.account, *generator.workers.values()]
+    accounts = generator.accounts(environment).values()
     print(f"fallbacks: {sum(each.fallbacks for each in accounts)} of {sum(each.exchanges for each in accounts)}")
 
 

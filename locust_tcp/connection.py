@@ -239,6 +239,7 @@ class Connection:
         self._timer_ends = 0.0
         self._watcher = self._hub.loop.io(sock.fileno(), 1)  # to read
         self._is_watching = False
+        self._is_new = True
         self._is_unsure = True
         """Whether something may be there to be read that is not the reply to what is sent next."""
 
@@ -286,6 +287,7 @@ class Connection:
                 raise ConnectionResetError(errno.ECONNRESET, "reset before the handshake")
             while not self._tls.shake_hands():
                 self._send_all(self._tls.to_send())
+                self._watch()
                 self._wait()
                 received = self._sock.recv(CHUNK)
                 if not received:
@@ -301,8 +303,6 @@ class Connection:
 
     def send(self, payload: bytes, timeout: float) -> None:
         """Begin an exchange: send its request. `timeout` in seconds is for the whole exchange."""
-        is_first = not self.begun
-        self._arrived = 0.0
         self.received = 0
         self.begun = time.perf_counter()
         self._timeout = timeout
@@ -312,7 +312,7 @@ class Connection:
         try:
             if self._is_unsure:
                 self.sent = time.time()
-                self._expect_silence(is_first)
+                self._expect_silence()
             if self._tls:
                 payload = self._tls.encrypt(payload)
             self.sent = time.time()
@@ -322,29 +322,22 @@ class Connection:
 
     def _send_all(self, data: bytes) -> None:
         """Send, and wait where the system takes no more."""
-        unsent = memoryview(data)
-        while unsent:
+        sent = 0
+        while sent < len(data):
             try:
-                unsent = unsent[self._sock.send(unsent) :]
+                sent += self._sock.send(memoryview(data)[sent:] if sent else data)
             except BlockingIOError:
+                self._is_watching = False  # what comes meanwhile is read when all is sent
+                self._watcher.stop()
                 watcher = self._hub.loop.io(self._sock.fileno(), 2)  # to write
                 try:
                     watcher.start(self._wake)
-                    self._switch()
+                    self._wait()
                 finally:
                     watcher.close()
 
     def _wait(self) -> None:
-        """Give the others their turn until there is something to read, or the deadline is over."""
-        self._watch()
-        self._switch()
-
-    def _watch(self) -> None:
-        if not self._is_watching:
-            self._is_watching = True
-            self._watcher.start(self._wake)
-
-    def _switch(self) -> None:
+        """Give the others their turn until the socket is ready, or the deadline is over."""
         if self._timer is None and self._deadline:  # a handshake has none: its time is that of the whole connect
             self._set_timer(self._left())
         self._waiter = gevent.getcurrent()
@@ -352,6 +345,12 @@ class Connection:
             self._hub.switch()
         finally:
             self._waiter = None
+
+    def _watch(self) -> None:
+        """Have the event loop look for something to read."""
+        if not self._is_watching:
+            self._is_watching = True
+            self._watcher.start(self._wake)
 
     def _wake(self) -> None:
         """Called by the event loop when the socket is ready."""
@@ -382,8 +381,9 @@ class Connection:
         else:  # who finds nothing there then, waits no longer
             self._waiter.switch()
 
-    def _expect_silence(self, is_first: bool) -> None:
+    def _expect_silence(self) -> None:
         """Make sure that what is read next is the reply to what is sent next."""
+        is_first, self._is_new = self._is_new, False
         if self._was_reset:
             raise TcpError(REPLY, RESET)
         if self._tls and self._tls.has_ended:  # with the last reply
@@ -410,10 +410,15 @@ class Connection:
 
     def read_until(self, separator: bytes = b"\n") -> bytes:
         """Return the bytes up to and including the next `separator`."""
+        if not self._buffer:
+            chunk = self._receive()
+            if 0 <= chunk.find(separator) == len(chunk) - len(separator):
+                return chunk  # which is what mostly comes: a reply in one piece
+            self._buffer += chunk
         searched = 0
         while (found := self._buffer.find(separator, searched)) < 0:
             searched = max(0, len(self._buffer) - len(separator) + 1)
-            self._receive()
+            self._buffer += self._receive()
         return self._take(found + len(separator))
 
     def read_exactly(self, count: int) -> bytes:
@@ -421,7 +426,7 @@ class Connection:
         if count - len(self._buffer) > self._max_reply - self.received:
             raise TcpError(REPLY, TOO_LONG)
         while len(self._buffer) < count:
-            self._receive()
+            self._buffer += self._receive()
         return self._take(count)
 
     def times(self) -> tuple[float, float | None]:
@@ -474,43 +479,59 @@ class Connection:
                 self._arrived = seconds + nanoseconds * 1e-9
         return chunk
 
-    def _was_stepped(self) -> bool:
-        """Say whether somebody has set the realtime clock during this exchange."""
-        return abs((time.time() - self.sent) - (time.perf_counter() - self.begun)) > CLOCK_STEP
-
-    def _receive(self) -> None:
-        """Wait for more of the reply, until the exchange's deadline."""
-        self._left()
-        room = self._max_reply - self.received
-        if room <= 0:
-            raise TcpError(REPLY, TOO_LONG)
-        if self._tls and self._tls.has_ended:  # with what was read before
-            raise TcpError(REPLY, CUT_SHORT if self.received else CLOSED)
+    def _check_arrival(self) -> None:
+        """Refuse what has arrived before the request, or after the deadline."""
+        if not self._arrived or abs((time.time() - self.sent) - (time.perf_counter() - self.begun)) > CLOCK_STEP:
+            return  # the kernel said nothing, or somebody has set the clock
+        if self._arrived - self.sent > self._timeout:
+            raise TcpError(REPLY, TIMED_OUT)
         if not self.received:
+            raise TcpError(REPLY, TOO_MUCH)
+
+    def _receive(self) -> bytes:
+        """Return more of the reply; wait for it, until the exchange's deadline."""
+        if not self._is_watching:
+            self._watch()
+        room = self._max_reply
+        if self.received:
+            self._left()
+            room -= self.received
+            if room <= 0:
+                raise TcpError(REPLY, TOO_LONG)
+            if self._tls and self._tls.has_ended:  # with what was read before
+                raise TcpError(REPLY, CUT_SHORT)
+        else:
             self._wait()  # a look before that would find nothing
         try:
             while True:
                 try:
-                    chunk = self._read(min(room, CHUNK))
+                    most = CHUNK if room > CHUNK else room
+                    if not self.kernel_times:
+                        chunk = self._sock.recv(most)
+                        break
+                    chunk, ancillary, _, _ = self._sock.recvmsg(most, ANCILLARY)
+                    self._arrived = 0.0
+                    for _, kind, content in ancillary:
+                        if kind == SO_TIMESTAMPING:
+                            seconds, nanoseconds = TIMESTAMPS.unpack(content)
+                            self._arrived = seconds + nanoseconds * 1e-9
                     break
                 except BlockingIOError:
                     self._wait()
-            if chunk and self._tls:
+            if self._tls and chunk:
                 chunk = self._tls.decrypt(chunk)
                 if not chunk and not self._tls.has_ended:
-                    return  # a part of a record, or TLS's own business
+                    return b""  # a part of a record, or TLS's own business
         except OSError as error:
             raise TcpError.of(REPLY, error) from error
         if not chunk:
             raise TcpError(REPLY, CUT_SHORT if self.received else CLOSED)
-        if self._arrived and self._arrived < self.sent and not self.received and not self._was_stepped():
-            raise TcpError(REPLY, TOO_MUCH)  # it was there before the request
-        if self._arrived - self.sent > self._timeout and not self._was_stepped():
-            raise TcpError(REPLY, TIMED_OUT)  # it has come since, but too late
-        self._buffer += chunk
+        if not 0 <= self._arrived - self.sent <= self._timeout:
+            self._check_arrival()
         self.received += len(chunk)
         if self.received > self._max_reply:  # which a record of TLS may take it to
             raise TcpError(REPLY, TOO_LONG)
+        return chunk
 
 
 def _connected(address: Address) -> tuple[socket.socket, bool]:

@@ -14,8 +14,9 @@ from locust.env import Environment
 from locust.user.task import LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING
 
 from locust_tcp.connection import CONNECT, NOT_TEXT, REPLY, WRONG, Connection, Endpoint, TcpError
-from locust_tcp.generator import account
+from locust_tcp.generator import account, noticed
 from locust_tcp.measure import REQUEST_TYPE
+from locust_tcp.overhead import RequestEvent
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class TcpClient:
 
     def __init__(self, user: "TcpUser") -> None:
         self._user = user
+        self._fire = RequestEvent(user, REQUEST_TYPE).fire
         self._connection: Connection | None = None
         service = user.host, user.tls_ca, user.tls_verify
         if service not in _endpoints:
@@ -112,11 +114,11 @@ class TcpClient:
             connection.send(data, user.timeout)
             reply = read(connection) if read else connection.read_until(user.eol)
             taken, lag = connection.times()
-            account.observe(lag)
+            noticed.append(lag)
             connection.end()
             if read is None and isinstance(reply, bytes):
                 reply = reply[: -len(user.eol)].decode()
-            if expect is not None and not (expect(reply) if callable(expect) else reply == expect):
+            if expect is not None and reply != expect and not (callable(expect) and expect(reply)):
                 logger.debug("%s: not the expected reply: %.200r", name, reply)
                 raise TcpError(REPLY, WRONG)
         except TcpError as error:
@@ -158,27 +160,6 @@ class TcpClient:
         taken = self._connection.connect_time if self._connection else time.perf_counter() - begun
         self._fire(CONNECT, start_time, taken * 1000, 0, None, failure)
         return self._connection
-
-    def _fire(
-        self,
-        name: str,
-        start_time: float,
-        response_time: float,
-        response_length: int,
-        response: Reply | None,
-        exception: TcpError | None,
-    ) -> None:
-        user = self._user
-        user.environment.events.request.fire(
-            request_type=REQUEST_TYPE,
-            name=name,
-            start_time=start_time,
-            response_time=response_time,
-            response_length=response_length,
-            response=response,
-            context=user.context(),
-            exception=exception,
-        )
 
 
 class TcpUser(User):

@@ -1,7 +1,5 @@
 """locust_tcp/reports.py: the rounding, and that Locust is still what the module rests on."""
 
-import ast
-import hashlib
 import importlib.util
 import math
 from pathlib import Path
@@ -11,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from locust_tcp import reports
+from tests import upstream
 
 times = st.floats(min_value=0.001, max_value=1e6)  # milliseconds: from a microsecond to a quarter of an hour
 
@@ -45,47 +44,33 @@ def test_a_time_fits_into_its_column_of_the_console(milliseconds: float) -> None
     assert float(cell) == reports.three_digits(milliseconds)
 
 
-# The first half of a SHA-256 of each upstream function that reports.py replaces, calls, or whose way of
+# What upstream.digest says of each function that reports.py replaces, calls, or whose way of
 # doing things it counts on. If one differs, read what has changed upstream, see to reports.py, and
 # put the new one here.
 UPSTREAM = {
-    "locust.stats.bucket_response_time": "24a169d73d87952177c7bc88e8c23e5c",
-    "locust.stats.calculate_response_time_percentile": "3fb52dcc666725822726ecf8cac7da30",
-    "locust.stats.update_stats_history": "bd105ceab1e7a8cf86d895263f0c10aa",
-    "locust.stats.get_stats_summary": "c92f07b7f25737ef101bb652c0c47e56",
-    "locust.stats.get_percentile_stats_summary": "4b7e716662d1b4a10d04cbc3c4131fa3",
-    "locust.stats.StatsEntry._log_response_time": "494b295b80497165af6dbb914a7f1aaa",
-    "locust.stats.StatsEntry.get_response_time_percentile": "c6031ce7cf30009b286f9e82e882b548",
-    "locust.stats.StatsEntry.get_current_response_time_percentile": "1aeb4885dc5c334e90fffd79827c9f4f",
-    "locust.stats.StatsEntry.median_response_time": "c413b571512be214a2834179a0cd168d",
-    "locust.stats.StatsEntry.to_dict": "4dfce1ec00956a380cca7b595e6b11a4",
-    "locust.stats.StatsEntry.to_string": "23868690d1d12ef59451b2394d6116bc",
-    "locust.stats.StatsEntry.percentile": "f92edbfa197dc906f001e029ca7b0535",
-    "locust.stats.StatsCSV._percentile_fields": "80a98540443c18995c21ccab8eacdeb5",
-    "locust.stats.StatsCSV.requests_csv": "5fa903a16d4d805c32a4c84393dd78a2",
-    "locust.stats.StatsCSVFileWriter.close_files": "bbac080feb23a3846cfcfd3fc08778ea",
-    "locust.stats.StatsCSVFileWriter.stats_writer": "b8b395a5f877eeabf92624efa68dadfa",
-    "locust.html.get_html_report": "8c9e26dc159f2edd45d29c71d5097e01",
+    "locust.stats:bucket_response_time": "24a169d73d87952177c7bc88e8c23e5c",
+    "locust.stats:calculate_response_time_percentile": "3fb52dcc666725822726ecf8cac7da30",
+    "locust.stats:update_stats_history": "bd105ceab1e7a8cf86d895263f0c10aa",
+    "locust.stats:get_stats_summary": "c92f07b7f25737ef101bb652c0c47e56",
+    "locust.stats:get_percentile_stats_summary": "4b7e716662d1b4a10d04cbc3c4131fa3",
+    "locust.stats:StatsEntry._log_response_time": "494b295b80497165af6dbb914a7f1aaa",
+    "locust.stats:StatsEntry.get_response_time_percentile": "c6031ce7cf30009b286f9e82e882b548",
+    "locust.stats:StatsEntry.get_current_response_time_percentile": "1aeb4885dc5c334e90fffd79827c9f4f",
+    "locust.stats:StatsEntry.median_response_time": "c413b571512be214a2834179a0cd168d",
+    "locust.stats:StatsEntry.to_dict": "4dfce1ec00956a380cca7b595e6b11a4",
+    "locust.stats:StatsEntry.to_string": "23868690d1d12ef59451b2394d6116bc",
+    "locust.stats:StatsEntry.percentile": "f92edbfa197dc906f001e029ca7b0535",
+    "locust.stats:StatsCSV._percentile_fields": "80a98540443c18995c21ccab8eacdeb5",
+    "locust.stats:StatsCSV.requests_csv": "5fa903a16d4d805c32a4c84393dd78a2",
+    "locust.stats:StatsCSVFileWriter.close_files": "bbac080feb23a3846cfcfd3fc08778ea",
+    "locust.stats:StatsCSVFileWriter.stats_writer": "b8b395a5f877eeabf92624efa68dadfa",
+    "locust.html:get_html_report": "8c9e26dc159f2edd45d29c71d5097e01",
 }
-
-
-def source(name: str) -> str:
-    """Return the source of a function or method of Locust, as it is on disk."""
-    package, module, *path = name.split(".")
-    spec = importlib.util.find_spec(f"{package}.{module}")
-    assert spec and spec.origin
-    text = Path(spec.origin).read_text()
-    node: ast.AST = ast.parse(text)
-    for part in path:
-        (node,) = (child for child in getattr(node, "body", []) if getattr(child, "name", None) == part)
-    found = ast.get_source_segment(text, node)
-    assert found
-    return found
 
 
 @pytest.mark.parametrize("name", UPSTREAM)
 def test_locust_is_still_what_the_reports_rest_on(name: str) -> None:
-    assert hashlib.sha256(source(name).encode()).hexdigest()[:32] == UPSTREAM[name]
+    assert upstream.digest(name) == UPSTREAM[name]
 
 
 @pytest.mark.parametrize(("page", "columns"), [("assets/*.js", 2), ("report.html", 3)])
