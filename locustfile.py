@@ -96,21 +96,23 @@ def add_options(parser: LocustArgumentParser) -> None:
         default="yes",
         help="with a tls:// host: whether its certificate has to be trusted and for its name",
     )
-    parser.set_defaults(stop_timeout=STOP_TIMEOUT)
+    # Users of a worker that is gone go to the others: an option of Locust, with which nobody has to think of it.
+    parser.set_defaults(stop_timeout=STOP_TIMEOUT, enable_rebalancing=True)
+
+
+@events.test_start.add_listener
+def apply_options(environment: Environment, **_: Any) -> None:
+    """Give the users the options of the start form."""
+    options: Any = environment.parsed_options
+    CapitalizationUser.connection = options.connection
+    CapitalizationUser.timeout = options.timeout
+    CapitalizationUser.tls_ca = options.tls_ca or None
+    CapitalizationUser.tls_verify = options.tls_verify == "yes"
+    on_time = on_schedule(options.rate, options.arrivals) if options.rate else None
+    CapitalizationUser.wait_time = on_time or constant(options.wait)
 
 
 @events.init.add_listener
-def apply_options(environment: Environment, **_: Any) -> None:
-    """Give the users the options of the start form, and those of the form that Edit opens."""
-
-    def apply(**_: Any) -> None:
-        options: Any = environment.parsed_options
-        CapitalizationUser.connection = options.connection
-        CapitalizationUser.timeout = options.timeout
-        CapitalizationUser.tls_ca = options.tls_ca or None
-        CapitalizationUser.tls_verify = options.tls_verify == "yes"
-        on_time = on_schedule(options.rate, options.arrivals) if options.rate else None
-        CapitalizationUser.wait_time = on_time or constant(options.wait)
-
-    environment.events.test_start.add_listener(apply)
-    environment.events.spawning_complete.add_listener(apply)
+def apply_edited_options(environment: Environment, **_: Any) -> None:
+    """Give them those of the form that Edit opens, too."""
+    environment.events.spawning_complete.add_listener(lambda **_: apply_options(environment))

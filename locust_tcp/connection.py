@@ -95,6 +95,24 @@ def _warn_once(text: str) -> None:
     logger.warning("%s", text)
 
 
+@functools.cache
+def keep_arrival_times() -> socket.socket:
+    """Have the kernel give arrival times for as long as this process lives.
+
+    By itself it ends that with the last socket that has asked for them, and begins again only some
+    milliseconds after the next one asks. So one that never does anything else asks, too.
+    """
+    keeper = socket.socket()
+    with contextlib.suppress(OSError):
+        _ask_for_arrival_times(keeper)
+    return keeper
+
+
+def _ask_for_arrival_times(sock: socket.socket) -> None:
+    flags = SOF_TIMESTAMPING_RX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE
+    sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, flags)
+
+
 def _descriptor_is_left() -> bool:
     try:
         os.close(os.open(os.devnull, os.O_RDONLY))
@@ -229,8 +247,7 @@ class Connection:
         sock.setblocking(False)
         if self.kernel_times:
             with contextlib.suppress(OSError):
-                flags = SOF_TIMESTAMPING_RX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE
-                sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, flags)
+                _ask_for_arrival_times(sock)
         # The watcher lives as long as the connection, and the timer comes round every now and then: to have others
         # for each exchange, as gevent's own sockets do, takes a third of all the time that an exchange takes us.
         self._hub = gevent.get_hub()

@@ -26,7 +26,7 @@ from typing import Any
 import gevent
 from locust import events
 from locust.env import Environment
-from locust.runners import STATE_RUNNING, STATE_SPAWNING, MasterRunner, WorkerRunner
+from locust.runners import STATE_MISSING, STATE_RUNNING, STATE_SPAWNING, MasterRunner, WorkerRunner
 from locust.stats import calculate_response_time_percentile
 
 from locust_tcp.measure import NOTHING, Reading, Stretch
@@ -62,6 +62,7 @@ class Account:
     cpu: float = 0.0  # seconds
     seconds: float = 0.0  # while the test was running
     users: int = 0
+    gone: bool = False  # a worker that reports no more, in the middle of a test
 
     def observe(self, lags: list[float | None]) -> None:
         """Count exchanges, given the seconds that each reply waited for its user; None where that is unknown."""
@@ -90,7 +91,7 @@ class Account:
     def since(self, earlier: "Account") -> "Account":
         """Return what has been counted since an earlier copy of this account."""
         counted = {name: value - getattr(earlier, name) for name, value in vars(self).items()}
-        return Account(**counted | {"users": self.users})
+        return Account(**counted | {"users": self.users, "gone": self.gone})
 
     @property
     def by_kernel(self) -> bool:
@@ -126,6 +127,8 @@ UNKNOWN, ROOM, BUSY, SATURATED = range(4)
 
 def verdict(account: Account, response_time: float) -> Verdict:
     """Judge one process by the rule above. `response_time` is the 95th percentile reported, in milliseconds."""
+    if account.gone:
+        return Verdict(UNKNOWN, "Gone: it reports no more. What it had reported is still counted.")
     if not account.users or not response_time:
         if account.cpu_percent >= CPU_LIMIT:  # a master, which can be too slow for all its workers' reports
             return Verdict(
@@ -175,6 +178,8 @@ def _tick(environment: Environment) -> None:
         gevent.sleep(TICK)
         elapsed = time.perf_counter() - begun
         _count()
+        if isinstance(environment.runner, MasterRunner):
+            _look_for_workers(environment.runner)
         if environment.runner and environment.runner.state in (STATE_SPAWNING, STATE_RUNNING):
             account.ticks[three_digits(max(0.0, elapsed - TICK - RESOLUTION) * 1000)] += 1
             account.seconds += elapsed
@@ -183,13 +188,28 @@ def _tick(environment: Environment) -> None:
                 account.users = environment.runner.user_count
 
 
+def _look_for_workers(runner: MasterRunner) -> None:
+    """Take note of workers that have gone in the middle of a test, and of those that are back."""
+    if runner.state not in (STATE_SPAWNING, STATE_RUNNING):
+        return
+    for client, each in workers.items():
+        was_gone = each.gone
+        each.gone = client not in runner.clients or runner.clients[client].state == STATE_MISSING
+        if each.gone:
+            each.users = 0
+        if each.gone and not was_gone:
+            name = f"worker {runner.get_worker_index(client)} ({client})"
+            logger.warning("Load generator: %s is gone. What it had reported is still counted.", name)
+
+
 def accounts(environment: Environment) -> dict[str, Account]:
     """Return the account of each process, by its name."""
     runner = environment.runner
     _count()
     if not isinstance(runner, MasterRunner):
         return {"Locust": account}
-    return {f"worker {runner.get_worker_index(client)}": each for client, each in workers.items()} | {"master": account}
+    by_index = {runner.get_worker_index(client): each for client, each in workers.items()}
+    return {f"worker {index}": by_index[index] for index in sorted(by_index)} | {"master": account}
 
 
 def worst(judged: Mapping[str, Account], response_time: float) -> Verdict:

@@ -11,13 +11,18 @@ import re
 import time
 from typing import Any
 
+import gevent
 import locust.main
 import locust.web
 from flask import Response, request
 from locust import events, stats
 from locust.env import Environment
 from locust.html import get_html_report
+from locust.rpc import Message
+from locust.runners import MasterRunner
 from locust.stats import StatsCSV, StatsCSVFileWriter, StatsEntry
+
+LAST_REPORTS = 2.0  # seconds for workers to report when their users have stopped; mostly it takes some milliseconds
 
 # Below each limit in milliseconds, how many buckets a millisecond has. Three significant digits from a
 # microsecond up are 900 buckets for each power of ten: at most 8,101 for times up to 1000 seconds, of
@@ -120,6 +125,23 @@ def _percentile_line(self: StatsEntry) -> str:
     return f"{name} {cells:>8} {self.num_requests:>6}"
 
 
+_quitting: set[MasterRunner] = set()
+
+
+def _quit(self: MasterRunner) -> None:
+    # Upstream gives the workers half a second for their last reports; users have up to --stop-timeout.
+    if self in _quitting:  # the last worker to leave has it quit again
+        return
+    _quitting.add(self)
+    self.stop(send_stop_to_client=False)
+    for client in self.clients.all:
+        self.server.send_to_client(Message("quit", None, client.id))
+    end = time.monotonic() + (self.environment.stop_timeout or 0) + LAST_REPORTS
+    while self.worker_count and time.monotonic() < end:
+        gevent.sleep(0.01)
+    self.greenlet.kill(block=True)
+
+
 # The page's own script rounds two columns to two decimals (StatsTable.tsx, HtmlReport.tsx). Our numbers
 # are rounded already; six decimals show all of them.
 _ROUNDED = re.compile(r'(key:(["`])(?:median|avg)ResponseTime\2,title:\2[^"`]*\2,round:)2\b')
@@ -146,6 +168,7 @@ REPLACED: tuple[tuple[Any, str, Any], ...] = (
     (StatsEntry, "percentile", _percentile_line),
     (StatsCSV, "_percentile_fields", _percentile_fields),
     (StatsCSVFileWriter, "close_files", _close_files),
+    (MasterRunner, "quit", _quit),
     (locust.web, "get_html_report", _html_report),
     (locust.main, "get_html_report", _html_report),
 )

@@ -13,7 +13,7 @@ from locust import User, events
 from locust.env import Environment
 from locust.user.task import LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING
 
-from locust_tcp.connection import CONNECT, NOT_TEXT, REPLY, WRONG, Connection, Endpoint, TcpError
+from locust_tcp.connection import CONNECT, NOT_TEXT, REPLY, WRONG, Connection, Endpoint, TcpError, keep_arrival_times
 from locust_tcp.generator import account, noticed
 from locust_tcp.measure import REQUEST_TYPE
 from locust_tcp.overhead import RequestEvent
@@ -51,6 +51,12 @@ def _allow_open_files(**_: Any) -> None:
 
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+@events.init.add_listener
+def _keep_arrival_times(**_: Any) -> None:
+    if Connection.kernel_times:
+        keep_arrival_times()
 
 
 class Slot(NamedTuple):

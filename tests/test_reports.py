@@ -64,6 +64,7 @@ UPSTREAM = {
     "locust.stats:StatsCSV.requests_csv": "5fa903a16d4d805c32a4c84393dd78a2",
     "locust.stats:StatsCSVFileWriter.close_files": "bbac080feb23a3846cfcfd3fc08778ea",
     "locust.stats:StatsCSVFileWriter.stats_writer": "b8b395a5f877eeabf92624efa68dadfa",
+    "locust.runners:MasterRunner.quit": "79b05b94ee3b9c30378d0a539f17b280",
     "locust.html:get_html_report": "8c9e26dc159f2edd45d29c71d5097e01",
 }
 

@@ -1,11 +1,25 @@
-"""The locustfile of the kit, with the kernel's arrival times switched off where NO_ARRIVAL_TIMES is set."""
+"""The locustfile of the kit, with the kernel's arrival times switched off where NO_ARRIVAL_TIMES is set.
+
+At the end it prints how many exchanges had none.
+"""
 
 import os
+from typing import Any
 
-from locust_tcp import Connection
+from locust import events
+from locust.env import Environment
+
+from locust_tcp import Connection, generator
 from locustfile import CapitalizationUser
 
 __all__ = ["CapitalizationUser"]
 
 if os.environ.get("NO_ARRIVAL_TIMES"):
     Connection.kernel_times = False
+
+
+@events.quitting.add_listener
+def tell(environment: Environment, **_: Any) -> None:
+    """Print both counts."""
+    for account in generator.accounts(environment).values():
+        print(f"without arrival time: {account.fallbacks} of {account.exchanges}")

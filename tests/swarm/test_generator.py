@@ -65,3 +65,14 @@ def test_workers_send_their_lag_to_the_master(tmp_path: Path) -> None:
         options = ("--users", "200", "--spawn-rate", "1000", "--processes", "2", *ports)
         locust = run(tmp_path, dict(os.environ), server.host, *options)
     locust.says(r"Load generator: worker \d: Locust is saturated: replies wait [0-9.]+ ms")
+
+
+@needs_linux
+def test_new_connections_have_arrival_times_too(tmp_path: Path) -> None:
+    with kit.server(output=tmp_path / "server") as server:
+        options = ("--users", "5", "--spawn-rate", "100", "--connection", "per-request", "--wait", "0.1")
+        locust = run(tmp_path, dict(os.environ), server.host, *options)
+    told = locust.says(r"without arrival time: (\d+) of (\d+)")
+    without, exchanges = int(told[1]), int(told[2])
+    assert 0 < exchanges
+    assert without <= 0.05 * exchanges  # about half, where the kernel may stop in between
