@@ -75,7 +75,7 @@ class Connection:
         if isinstance(self.sock, ssl.SSLSocket):
             yield from self._shake_hands(self.sock)
         if error:
-            yield from self._take(Step(error, errors=1, ending=Ending.CLOSE))
+            yield from self._take(Step(error, errors=1, ending=Ending.CLOSE), 0)
             return
         self._make_progress()
         while True:
@@ -88,7 +88,11 @@ class Connection:
                     return
                 continue
             for step in self.lines.feed(received) if received else self.lines.end():
-                yield from self._take(step)
+                sent = 0 if step.wait or step.ending else self._send(step.reply)
+                if sent < len(step.reply) or step.wait or step.ending:
+                    yield from self._take(step, sent)
+                else:
+                    self._count(step)
                 if step.ending:
                     return
                 self._make_progress()
@@ -109,12 +113,23 @@ class Connection:
         """Take note that the peer has done something, or that it has to wait for us."""
         self.deadline = time.monotonic() + self._idle + seconds
 
-    def _take(self, step: Step) -> Story:
-        """Take one step."""
+    def _send(self, reply: bytes) -> int:
+        """Send what the system takes at once, which is mostly all; return how many bytes that was."""
+        try:
+            return self.sock.send(reply)
+        except WOULD_BLOCK:
+            return 0
+
+    def _count(self, step: Step) -> None:
+        self.answered += step.answered
+        self.errors += step.errors
+
+    def _take(self, step: Step, sent: int) -> Story:
+        """Take a step for which something has to be waited for, or of whose reply so many bytes are sent."""
         if step.wait and not self.stopping:
             self._make_progress(step.wait)
             yield Pause(step.wait)
-        unsent = memoryview(step.reply)
+        unsent = memoryview(step.reply)[sent:]
         while unsent:
             try:
                 unsent = unsent[self.sock.send(unsent) :]
@@ -124,8 +139,7 @@ class Connection:
                 self._make_progress()
         if step.wait and self._is_lost():
             raise ConnectionResetError("left before the reply")
-        self.answered += step.answered
-        self.errors += step.errors
+        self._count(step)
         match step.ending:
             case Ending.CLOSE:
                 yield from self._leave()
