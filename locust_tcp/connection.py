@@ -507,8 +507,7 @@ class Connection:
 
     def _receive(self) -> bytes:
         """Return more of the reply; wait for it, until the exchange's deadline."""
-        if not self._is_watching:
-            self._watch()
+        self._watch()
         room = self._max_reply
         if self.received:
             self._left()
@@ -522,16 +521,7 @@ class Connection:
         try:
             while True:
                 try:
-                    most = CHUNK if room > CHUNK else room
-                    if not self.kernel_times:
-                        chunk = self._sock.recv(most)
-                        break
-                    chunk, ancillary, _, _ = self._sock.recvmsg(most, ANCILLARY)
-                    self._arrived = 0.0
-                    for _, kind, content in ancillary:
-                        if kind == SO_TIMESTAMPING:
-                            seconds, nanoseconds = TIMESTAMPS.unpack(content)
-                            self._arrived = seconds + nanoseconds * 1e-9
+                    chunk = self._read(CHUNK if room > CHUNK else room)
                     break
                 except BlockingIOError:
                     self._wait()
