@@ -215,8 +215,11 @@ class TcpUser(User):
 
         Locust kills a user that waits between two tasks, but that takes a turn of the event loop, in
         which the user may have begun its next exchange: the service would count one that nobody
-        reports. A user that knows that it is stopping ends by itself when its wait is over.
+        reports. A user that knows that it is stopping ends by itself when its wait is over. Of one that
+        is told so twice, as when a run is over while it is being called off, Locust makes a traceback.
         """
+        if self._state == LOCUST_STATE_STOPPING and not force:
+            return False
         if force or self._state != LOCUST_STATE_WAITING:
             return bool(super().stop(force))
         self._state = LOCUST_STATE_STOPPING

@@ -97,6 +97,18 @@ def test_it_is_started_again_for_the_next_test_when_it_has_died(tmp_path: Path) 
         assert len(bundled(locust)) == 1
 
 
+@pytest.mark.parametrize(
+    "options", [SWARM, ("--headless", "-f", "locustfile.py,nomercy.py")], ids=["swarm", "no mercy"]
+)
+def test_a_port_that_is_taken_calls_the_test_off_in_a_line(tmp_path: Path, options: tuple[str, ...]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", PORT))  # and nobody listens, as with the near end of somebody's connection
+        with kit.program(kit.LOCUST, *options, output=tmp_path / "log") as locust:
+            assert locust.ends() == 1
+    assert f"can't listen on 127.0.0.1:{PORT}: Address already in use" in locust.output
+    assert "Traceback" not in locust.output
+
+
 def test_only_the_master_starts_one(tmp_path: Path) -> None:
     port = str(kit.free_port())
     worker = (kit.LOCUST, "--worker", "--master-port", port)
