@@ -130,18 +130,28 @@ def measure_memory(servers: Servers, load: Path, descriptors: int) -> Iterator[s
         yield f"| {name} | {connections} | {marked(f'{each:.1f}', each <= MEMORY or name != BUNDLED)} |"
 
 
-def main() -> int:
-    """Measure, print the tables, and return 1 where a reply was wrong or the bundled server broke a promise."""
-    command = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def command_line(description: str | None, seconds: int) -> argparse.ArgumentParser:
+    """Return the options of a benchmark that goes in rounds."""
+    command = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     command.add_argument("--rounds", type=whole_number(1, 100), default=5, metavar="N", help="(default: %(default)s)")
     command.add_argument(
-        "--seconds", type=whole_number(1, 20), default=3, metavar="N", help="of each load (default: %(default)s)"
+        "--seconds", type=whole_number(1, 20), default=seconds, metavar="N", help="of each run (default: %(default)s)"
     )
-    options = command.parse_args()
+    return command
+
+
+def leave_nothing_behind() -> None:
+    """Have signals end this process by way of all its with-blocks."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+
+
+def main() -> int:
+    """Measure, print the tables, and return 1 where a reply was wrong or the bundled server broke a promise."""
+    options = command_line(__doc__, seconds=3).parse_args()
     if not shutil.which("cc"):
         sys.exit("server.py needs a C compiler: apt install gcc")
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))  # by way of all with-blocks
+    leave_nothing_behind()
     descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if descriptors < MANY + KEPT:
         sys.exit(f"server.py needs {MANY + KEPT} open files: see ulimit -Hn")

@@ -10,7 +10,6 @@ server; CPU time per request, which is the client's alone, hardly does.
 python benchmarks/speed.py
 """
 
-import argparse
 import contextlib
 import os
 import platform
@@ -30,7 +29,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.http_service import REPLY
-from benchmarks.server import Servers, build, marked, serving
+from benchmarks.server import Servers, build, command_line, leave_nothing_behind, marked, serving
 from capserver.__main__ import whole_number
 from tests import kit
 
@@ -174,19 +173,14 @@ def tsung(users: str, folder: Path) -> Command:
 
 def main() -> int:
     """Measure, print the tables, and return 1 where a request failed or a reply was wrong."""
-    command = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    command.add_argument("--rounds", type=whole_number(1, 100), default=5, metavar="N", help="(default: %(default)s)")
-    command.add_argument(
-        "--seconds", type=whole_number(1, 20), default=4, metavar="N", help="of each run (default: %(default)s)"
-    )
+    command = command_line(__doc__, seconds=4)
     command.add_argument(
         "--users", type=whole_number(2, 500), default=200, metavar="N", help="connections (default: %(default)s)"
     )
     options = command.parse_args()
     if not shutil.which("ss"):
         sys.exit("speed.py needs ss: apt install iproute2")
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))  # by way of all with-blocks
+    leave_nothing_behind()
 
     users = str(options.users)
     missing = [tool for tool in ("cc", "tsung", "wrk") if not shutil.which(tool)]

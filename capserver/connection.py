@@ -88,8 +88,9 @@ class Connection:
                     return
                 continue
             for step in self.lines.feed(received) if received else self.lines.end():
-                sent = 0 if step.wait or step.ending else self._send(step.reply)
-                if sent < len(step.reply) or step.wait or step.ending:
+                if step.wait or step.ending:
+                    yield from self._take(step, 0)
+                elif (sent := self._send(step.reply)) < len(step.reply):
                     yield from self._take(step, sent)
                 else:
                     self._count(step)
