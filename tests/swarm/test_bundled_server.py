@@ -97,15 +97,29 @@ def test_it_is_started_again_for_the_next_test_when_it_has_died(tmp_path: Path) 
         assert len(bundled(locust)) == 1
 
 
-@pytest.mark.parametrize(
-    "options", [SWARM, ("--headless", "-f", "locustfile.py,nomercy.py")], ids=["swarm", "no mercy"]
-)
-def test_a_port_that_is_taken_calls_the_test_off_in_a_line(tmp_path: Path, options: tuple[str, ...]) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", PORT))  # and nobody listens, as with the near end of somebody's connection
-        with kit.program(kit.LOCUST, *options, output=tmp_path / "log") as locust:
-            assert locust.ends() == 1
-    assert f"can't listen on 127.0.0.1:{PORT}: Address already in use" in locust.output
+WITHOUT_SERVICE = """
+import sys
+from locust import task
+from locust_tcp import TcpUser, start_service
+
+start_service("tcp://localhost:{port}", [sys.executable, "-c", "import sys; sys.exit('no')"], directory=".")
+
+class Visitor(TcpUser):
+    host = "tcp://localhost:{port}"
+
+    @task
+    def word(self):
+        self.client.request("hello")
+"""
+
+
+@pytest.mark.parametrize("shape", ["", ",nomercy.py"], ids=["swarm", "shape"])
+def test_a_service_that_does_not_start_calls_the_test_off_in_a_line(tmp_path: Path, shape: str) -> None:
+    files = ("-f", f"{tmp_path}/visit.py{shape}")
+    (tmp_path / "visit.py").write_text(WITHOUT_SERVICE.format(port=kit.free_port()))
+    with kit.program(kit.LOCUST, *SWARM, "--stop-timeout", "1", *files, output=tmp_path / "log") as locust:
+        assert locust.ends() == 1
+    assert "has ended by itself, with exit code 1" in locust.output
     assert "Traceback" not in locust.output
 
 
