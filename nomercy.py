@@ -1,7 +1,7 @@
 """More and more users, until something breaks; then less of them, until it is known when.
 
 Add it to any locustfile: `locust -f locustfile.py,nomercy.py`, with Locust's page or --headless, in one
-process or with workers. How many users to try, and what that comes to, is in locust_tcp/limit.py; this
+process or with workers. How many users to try, and what that comes to, is in locust_tcp/metrics/capacity.py; this
 is the load shape that tries them. Each step is left to settle, and only the rest of it is measured. The
 findings are in the log, in the page's Limit tab, and with --csv NAME in NAME_limit.csv and NAME_limit.html.
 """
@@ -18,10 +18,13 @@ from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.runners import STATE_RUNNING, WorkerRunner
 
-from locust_tcp import generator, limit, number, page
-from locust_tcp.generator import Account
-from locust_tcp.measure import Meter, Reading
-from locust_tcp.promises import NOT_JUDGED, Promises, percent
+from locust_tcp import number
+from locust_tcp.metrics import capacity as limit
+from locust_tcp.metrics import generator
+from locust_tcp.metrics.generator import Account
+from locust_tcp.metrics.snapshot import Meter, Reading
+from locust_tcp.metrics.thresholds import NOT_JUDGED, Promises, percent
+from locust_tcp.web import tabs as page
 
 logger = logging.getLogger(__name__)
 

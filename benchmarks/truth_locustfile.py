@@ -7,7 +7,8 @@ from locust import constant, events, task
 from locust.env import Environment
 
 from benchmarks.plain_locustfile import LINE, NAME, PlainUser
-from locust_tcp import Connection, TcpUser, generator
+from locust_tcp import Connection, TcpUser
+from locust_tcp.metrics import generator
 
 __all__ = ["KitUser", "PlainUser"]
 

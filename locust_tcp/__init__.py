@@ -1,11 +1,13 @@
 """Raw TCP for Locust: a user whose client times each exchange and fires Locust's `request` event."""
 
-from locust_tcp import promises, reports
-from locust_tcp.connection import Connection, TcpError
-from locust_tcp.form import ca_file, number
-from locust_tcp.schedule import on_schedule
+from locust_tcp.metrics import thresholds
+from locust_tcp.pacing import on_schedule
+from locust_tcp.patches import reports
 from locust_tcp.service import start_service
+from locust_tcp.transport.connection import Connection
+from locust_tcp.transport.errors import TcpError
 from locust_tcp.user import TcpClient, TcpUser
+from locust_tcp.web.form import ca_file, number
 
 __all__ = [
     "Connection",
@@ -15,7 +17,7 @@ __all__ = [
     "ca_file",
     "number",
     "on_schedule",
-    "promises",
     "reports",
     "start_service",
+    "thresholds",
 ]

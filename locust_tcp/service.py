@@ -13,7 +13,9 @@ from locust import events
 from locust.env import Environment
 from locust.runners import WorkerRunner
 
-from locust_tcp.connection import Connection, Endpoint, TcpError
+from locust_tcp.transport.connection import Connection
+from locust_tcp.transport.endpoint import Endpoint
+from locust_tcp.transport.errors import TcpError
 
 logger = logging.getLogger(__name__)
 

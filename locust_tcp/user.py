@@ -13,10 +13,12 @@ from locust import User, events
 from locust.env import Environment
 from locust.user.task import LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING
 
-from locust_tcp.connection import CONNECT, NOT_TEXT, REPLY, WRONG, Connection, Endpoint, TcpError, keep_arrival_times
-from locust_tcp.generator import account, noticed
-from locust_tcp.measure import REQUEST_TYPE
-from locust_tcp.overhead import RequestEvent
+from locust_tcp.metrics.generator import account, noticed
+from locust_tcp.metrics.snapshot import REQUEST_TYPE
+from locust_tcp.patches.overhead import RequestEvent
+from locust_tcp.transport.connection import Connection, keep_arrival_times
+from locust_tcp.transport.endpoint import Endpoint
+from locust_tcp.transport.errors import CONNECT, NOT_TEXT, REPLY, WRONG, TcpError
 
 logger = logging.getLogger(__name__)
 

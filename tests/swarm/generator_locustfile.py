@@ -9,7 +9,8 @@ from typing import Any
 from locust import events
 from locust.env import Environment
 
-from locust_tcp import Connection, generator
+from locust_tcp import Connection
+from locust_tcp.metrics import generator
 from locustfile import CapitalizationUser
 
 __all__ = ["CapitalizationUser"]

@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
-from locust_tcp.reports import three_digits
+from locust_tcp.metrics.rounding import three_digits
 from tests import kit, peers
 
 NAMES = ["connect", "long line", "sentence", "word"]

@@ -61,7 +61,7 @@ class Swarm(NamedTuple):
         """Wait for its end, which is a good one; return what it has found out."""
         assert self.ends() == 0, self.locust.output
         # Locust's own background jobs have failures of their own, such as a CSV that is closed already.
-        assert not re.search(r'File ".*/(nomercy|locust_tcp/\w+)\.py"', self.locust.output), self.locust.output
+        assert not re.search(r'File ".*/(nomercy|locust_tcp/.+)\.py"', self.locust.output), self.locust.output
         return "\n".join(row["What was found out"] for row in kit.rows(self.csv) if not row["Users"])
 
     @property

@@ -1,4 +1,4 @@
-"""locust_tcp/schedule.py on a service that stalls: what a closed loop hides, a schedule shows."""
+"""locust_tcp/pacing.py on a service that stalls: what a closed loop hides, a schedule shows."""
 
 import contextlib
 import signal

@@ -1,0 +1,88 @@
+"""locust_tcp/metrics/generator.py: the account of a process, and the rule behind the verdict."""
+
+import pytest
+
+from locust_tcp.metrics.generator import (
+    BUSY,
+    CPU_BUSY,
+    CPU_LIMIT,
+    LAG_LIMIT,
+    ROOM,
+    SATURATED,
+    UNKNOWN,
+    Account,
+    verdict,
+)
+
+
+def account(lag: float, cpu: float, *, kernel: bool = True) -> Account:
+    """A process whose replies all waited `lag` milliseconds, by arrival times or by the timer."""
+    told = Account(cpu=cpu, seconds=100.0, users=1)
+    told.observe([lag / 1000 if kernel else None] * 100)
+    told.ticks[lag] += 100
+    return told
+
+
+@pytest.mark.parametrize("kernel", [True, False], ids=["arrival times", "timer"])
+@pytest.mark.parametrize(
+    ("lag", "service", "cpu", "level"),
+    [
+        # a slow service under an idle Locust, a fast one under a saturated Locust
+        (0.2, 50.0, 5.0, ROOM),
+        (4.7, 0.25, 99.0, SATURATED),
+        # both sides of each bound
+        (0.1, 0.05, CPU_LIMIT, SATURATED),
+        (0.1, 0.05, CPU_LIMIT - 0.1, BUSY),
+        (0.1, 0.05, CPU_BUSY, BUSY),
+        (0.1, 0.05, CPU_BUSY - 0.1, ROOM),
+        (LAG_LIMIT, 0.5, 50.0, SATURATED),
+        (LAG_LIMIT - 0.01, 0.5, 50.0, ROOM),
+        (5.0, 5.0, 50.0, SATURATED),
+        (5.0, 5.1, 50.0, BUSY),
+    ],
+)
+def test_the_verdict_says_whose_limit_is_near(lag: float, service: float, cpu: float, level: int, kernel: bool) -> None:
+    # Without arrival times the lag is part of the response time.
+    told = account(lag, cpu, kernel=kernel)
+    assert verdict(told, service if kernel else service + lag).level == level
+
+
+def test_the_verdict_names_its_evidence_and_what_to_do() -> None:
+    text = verdict(account(4.7, 99.0), 0.25).text
+    assert text.startswith(
+        "Locust is saturated: replies wait 4.7 ms (p95) for Locust, the service takes 0.25 ms; CPU 99 %"
+    )
+    assert "Add workers: --processes 2" in text
+    assert "the response times contain the wait" in verdict(account(4.7, 99.0, kernel=False), 5.0).text
+    assert "Something keeps it from its core" in verdict(account(4.7, 30.0), 0.25).text
+
+
+def test_without_users_or_requests_there_is_no_verdict() -> None:
+    assert verdict(Account(seconds=10.0), 5.0).level == UNKNOWN
+    assert verdict(Account(seconds=10.0, users=1), 0.0).level == UNKNOWN
+    assert verdict(Account(seconds=10.0, cpu=9.5), 5.0).text.startswith("Locust's master is saturated")
+
+
+def test_users_of_another_kind_are_judged_by_the_timer() -> None:
+    told = Account(seconds=100.0, users=1)
+    told.ticks[4.7] += 100
+    assert verdict(told, 5.0).level == SATURATED
+    assert verdict(told, 50.0).level == BUSY
+
+
+def test_requests_on_a_schedule_are_late_or_have_missed_their_slot() -> None:
+    told = Account()
+    for late in (-0.001, 0.0, 0.019, 0.021):  # seconds, of a schedule with a request each 0.02
+        told.observe_schedule(late, 0.02)
+    assert (told.behind, told.missed) == ({0.0: 2, 19.0: 1, 21.0: 1}, 1)
+
+
+def test_accounts_add_up() -> None:
+    total = Account()
+    for lag, users in ((1.0, 10), (3.0, 20)):
+        each = account(lag, 50.0)
+        each.users = users
+        each.observe([None])
+        total.add(each)
+    assert (total.exchanges, total.fallbacks, total.users) == (202, 2, 20)
+    assert (total.lag(0.25), total.lag(0.95), total.cpu_percent) == (1.0, 3.0, 50.0)

@@ -1,0 +1,56 @@
+"""A client of the capitalization server: plain sockets."""
+
+import select
+import socket
+import struct
+import sys
+
+from tests import kit
+
+SILENCE = 0.3  # seconds without an answer that are taken for "it waits"
+
+
+def connect(server: kit.Server, host: str = "127.0.0.1") -> socket.socket:
+    """Connect a socket that sends each segment at once and waits for no answer longer than kit.PATIENCE."""
+    sock = socket.create_connection((host, server.port), kit.PATIENCE)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+def read(sock: socket.socket, count: int = sys.maxsize) -> bytes:
+    """Read so many bytes, or all that come until the server ends the connection."""
+    data = b""
+    while len(data) < count and (piece := sock.recv(min(count - len(data), 65536))):
+        data += piece
+    return data
+
+
+def ask(sock: socket.socket, line: bytes) -> bytes:
+    """Send one line; return what has come when a reply is complete."""
+    sock.sendall(line)
+    reply = b""
+    while not reply.endswith(b"\n"):
+        piece = sock.recv(65536)
+        assert piece, f"the connection ended after {reply!r}"
+        reply += piece
+    return reply
+
+
+def silent(sock: socket.socket, seconds: float = SILENCE) -> bool:
+    """Say whether nothing comes for a while."""
+    return not select.select([sock], [], [], seconds)[0]
+
+
+def reset(sock: socket.socket) -> None:
+    """End a connection as a peer that crashes does."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+def assert_each_is_answered(clients: list[socket.socket]) -> None:
+    """Send a line on each connection, then read each answer."""
+    for number, client in enumerate(clients):
+        client.sendall(b"client %d\n" % number)
+    for number, client in enumerate(clients):
+        reply = b"CLIENT %d\n" % number
+        assert read(client, len(reply)) == reply
