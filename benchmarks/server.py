@@ -26,7 +26,7 @@ from typing import NamedTuple
 import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from capserver.__main__ import whole_number
+from capserver.__main__ import number
 from tests import kit
 
 FOLDER = Path(__file__).parent
@@ -133,9 +133,9 @@ def measure_memory(servers: Servers, load: Path, descriptors: int) -> Iterator[s
 def command_line(description: str | None, seconds: int) -> argparse.ArgumentParser:
     """Return the options of a benchmark that goes in rounds."""
     command = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    command.add_argument("--rounds", type=whole_number(1, 100), default=5, metavar="N", help="(default: %(default)s)")
+    command.add_argument("--rounds", type=number(int, 1, 100), default=5, metavar="N", help="(default: %(default)s)")
     command.add_argument(
-        "--seconds", type=whole_number(1, 20), default=seconds, metavar="N", help="of each run (default: %(default)s)"
+        "--seconds", type=number(int, 1, 20), default=seconds, metavar="N", help="of each run (default: %(default)s)"
     )
     return command
 

@@ -30,7 +30,7 @@ import psutil
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.http_service import REPLY
 from benchmarks.server import Servers, build, command_line, leave_nothing_behind, marked, serving
-from capserver.__main__ import whole_number
+from capserver.__main__ import number
 from tests import kit
 
 FOLDER = Path(__file__).parent
@@ -175,7 +175,7 @@ def main() -> int:
     """Measure, print the tables, and return 1 where a request failed or a reply was wrong."""
     command = command_line(__doc__, seconds=4)
     command.add_argument(
-        "--users", type=whole_number(2, 500), default=200, metavar="N", help="connections (default: %(default)s)"
+        "--users", type=number(int, 2, 500), default=200, metavar="N", help="connections (default: %(default)s)"
     )
     options = command.parse_args()
     if not shutil.which("ss"):

@@ -4,189 +4,139 @@ import argparse
 import contextlib
 import errno
 import ipaddress
-import math
 import os
 import signal
 import ssl
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from capserver import HOST, PORT
-from capserver.faults import KINDS, Fault, check
+from capserver.faults import KINDS, Fault
 from capserver.lines import MAX_LINE
-from capserver.server import IDLE, CapitalizationServer, address_text, default_threads, say
+from capserver.server import CapitalizationServer, address_text, say
+
+IDLE = 600  # seconds: longer than people think and Locust's users wait
 
 
-def whole_number(low: int, high: int) -> Callable[[str], int]:
-    """Return an argparse type for a whole number from `low` to `high`."""
+def number(kind: type[int] | type[float], low: float, high: float = 10**9) -> Callable[[str], float]:
+    """Return an argparse type for an int or a float from `low` to `high`."""
 
-    def parse(text: str) -> int:
-        if not text.isdecimal() or not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
-        return int(text)
+    def parse(text: str) -> float:
+        with contextlib.suppress(ValueError):
+            if low <= (value := kind(text)) <= high:
+                return value
+        name = "whole number" if kind is int else "number"
+        raise argparse.ArgumentTypeError(f"{text!r} is not a {name} from {low} to {high}")
 
     return parse
 
 
-def seconds(text: str) -> float:
-    """Parse a number of seconds, of which 0 is for ever; an argparse type."""
-    with contextlib.suppress(ValueError):
-        if 0 <= (number := float(text)) < math.inf:
-            return number or math.inf
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0")
-
-
-def fault(text: str) -> Fault:
-    """Parse a --fault; an argparse type."""
-    try:
-        return Fault.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def tls_context(certificate: str, key: str | None) -> ssl.SSLContext:
-    """Return the context of a TLS server. Raises ValueError with what is wrong with the files."""
-
-    def no_password() -> str:
-        raise ValueError("the key has a password, which nobody is there to type")
-
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(certificate, key, no_password)
-    except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
-            raise ValueError("the key belongs to another certificate") from None
-        raise ValueError("not a certificate and its private key, in PEM") from None
-    except OSError as error:
-        raise ValueError(error.strerror) from None
-    return context
-
-
 def parser() -> argparse.ArgumentParser:
     """Return the command line of the server."""
-    count = whole_number(1, 1_000_000_000)
+    # Threads that share the interpreter's lock are slower on several cores, which pass it to one another.
+    cores = "one" if getattr(sys, "_is_gil_enabled", lambda: True)() else "all"
     command = argparse.ArgumentParser(
-        prog="capserver",
-        description="A threaded TCP server that sends each line back in upper case.",
+        prog="capserver", description="A threaded TCP server that sends each line back in upper case."
     )
-    command.add_argument("--host", default=HOST, help="the address to listen on (default: %(default)s)")
-    command.add_argument(
-        "--port", type=whole_number(0, 65535), default=PORT, help="0 picks one and says which (default: %(default)s)"
-    )
-    command.add_argument(
-        "--pool",
-        type=count,
-        metavar="N",
-        help="serve at most N connections at a time; the others stay connected and wait (default: no limit)",
-    )
-    command.add_argument(
-        "--max-connections",
-        type=count,
-        metavar="N",
-        help="tell those beyond N that the server is full, and close (default: no limit)",
-    )
-    command.add_argument(
+    add, count = command.add_argument, number(int, 1)
+    add("--host", default=HOST, help="the address to listen on (default: %(default)s)")
+    add("--port", type=number(int, 0, 65535), default=PORT, help="0 picks one and prints it (default: %(default)s)")
+    add("--pool", type=count, default=0, metavar="N", help="N threads serve a connection each; the others wait")
+    add("--max-connections", type=count, metavar="N", help="beyond N, a client gets an error and is closed")
+    add(
         "--idle-timeout",
-        type=seconds,
+        type=number(float, 0),
         default=IDLE,
         metavar="SECONDS",
         help="close a connection after so long without a line, or without reading; 0: never (default: %(default)g)",
     )
-    command.add_argument(
+    add(
         "--max-line",
         type=count,
         default=MAX_LINE,
         metavar="BYTES",
         help="the longest line answered (default: %(default)s)",
     )
-    command.add_argument(
-        "--threads",
-        type=count,
-        default=default_threads(),
-        metavar="N",
-        help="that serve; more than one pay off only where the interpreter has no global lock (here: %(default)s)",
-    )
-    command.add_argument("--tls-cert", metavar="FILE", help="serve TLS, with this certificate (PEM)")
-    command.add_argument("--tls-key", metavar="FILE", help="its private key (default: in the same file)")
-    command.add_argument("--verbose", action="store_true", help="a line for each connection opened and closed")
-    command.add_argument(
+    add("--cores", choices=["one", "all"], default=cores, help="to use; all is slower with a global interpreter lock")
+    add("--tls-cert", metavar="FILE", help="serve TLS, with this certificate (PEM)")
+    add("--tls-key", metavar="FILE", help="its private key (default: in the same file)")
+    add("--verbose", action="store_true", help="a line for each connection opened and closed")
+    add(
         "--fault",
-        type=fault,
+        type=Fault.parse,
         action="append",
         default=[],
         metavar="KIND=RATE[:DETAIL]",
-        help=f"have a share of the replies go wrong; may be given several times. Kinds: {', '.join(KINDS)}",
+        help=f"make a share of the replies go wrong; may be given several times. Kinds: {', '.join(KINDS)}",
     )
-    command.add_argument(
-        "--seed",
-        type=whole_number(0, 10**9),
-        default=0,
-        metavar="N",
-        help="the same seed strikes the same replies (default: %(default)s)",
-    )
-    command.add_argument(
-        "--end-with-input",
-        action="store_true",
-        help="stop when standard input ends, as it does when the program that holds its other end dies",
-    )
+    add("--seed", type=number(int, 0), default=0, metavar="N", help="the same seed injects the same faults again")
+    add("--end-with-input", action="store_true", help="stop when standard input ends, as when its writer dies")
     return command
+
+
+def tls_context(certificate: str, key: str | None) -> ssl.SSLContext:
+    """Return the context of a TLS server. Raises ValueError with what is wrong with the files."""
+
+    def no_password() -> NoReturn:
+        raise ValueError("the key has a password, which nobody is there to type")
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    # An end of the input, such as that of a stop, is an end without an alert. OpenSSL before 3 knows no other.
+    context.options |= getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+    try:
+        context.load_cert_chain(certificate, key, no_password)
+    except ssl.SSLError as error:
+        is_mismatch = error.reason == "KEY_VALUES_MISMATCH"
+        why = (
+            "the key belongs to another certificate" if is_mismatch else "not a certificate and its private key, in PEM"
+        )
+        raise ValueError(why) from None
+    except OSError as error:
+        raise ValueError(error.strerror) from None
+    return context
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the server; return 0 after a stop that was asked for, 2 when it can't listen."""
     command = parser()
     options = command.parse_args(arguments)
-    try:
-        check(options.fault)
-    except ValueError as error:
-        command.error(str(error))
+    if sum(fault.rate for fault in options.fault if fault.kind != "refuse") > 1 + 1e-9:
+        command.error("the rates of the faults add up to more than 1")
     if options.tls_key and not options.tls_cert:
         command.error("--tls-key goes with --tls-cert")
-    try:
-        tls = tls_context(options.tls_cert, options.tls_key) if options.tls_cert else None
-    except ValueError as error:
-        files = " and ".join(filter(None, (options.tls_cert, options.tls_key)))
-        print(f"capserver: can't use {files} for TLS: {error}", file=sys.stderr)
-        return 2
+    if options.cores == "one" and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     with contextlib.suppress(ImportError, OSError, ValueError):  # Windows has no such limit
         import resource
 
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
-        server = CapitalizationServer(
-            options.host,
-            options.port,
-            pool=options.pool,
-            max_connections=options.max_connections,
-            max_line=options.max_line,
-            idle=options.idle_timeout,
-            threads=options.threads,
-            verbose=options.verbose,
-            faults=options.fault,
-            seed=options.seed,
-            tls=tls,
-        )
-    except (OSError, UnicodeError) as error:  # UnicodeError: a name that can't be one
-        where = address_text((options.host, options.port))
-        why = str(error.strerror if isinstance(error, OSError) else error)
-        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-            # It may also be the near end of somebody's connection: those keep their port for a minute.
-            why = f"{why}. Stop what uses it, wait a minute, or choose another --port."
-        print(f"capserver: can't listen on {where}: {why}", file=sys.stderr)
+        tls = tls_context(options.tls_cert, options.tls_key) if options.tls_cert else None
+    except ValueError as error:
+        files = " and ".join(filter(None, (options.tls_cert, options.tls_key)))
+        print(f"capserver: can't use {files} for TLS: {error}", file=sys.stderr)
+        return 2
+    try:
+        server = CapitalizationServer(options, tls)
+    except (OSError, UnicodeError, RuntimeError) as error:  # UnicodeError: a name that can't be one
+        why = str(getattr(error, "strerror", error)).partition(" (while")[0]  # what socket.create_server adds
+        if getattr(error, "errno", 0) == errno.EADDRINUSE:  # also for a minute after a connection from that port
+            why += ". Stop what uses it, wait a minute, or choose another --port."
+        print(f"capserver: can't listen on {address_text((options.host, options.port))}: {why}", file=sys.stderr)
         return 2
 
     def stop(*_: object) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second signal ends it at once
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        server.stop()
+        server.stopping.set()
 
     def stop_at_end_of_input() -> None:
-        # Not by sys.stdin, whose lock this thread would still hold when the interpreter ends.
-        while os.read(0, 4096):
+        while os.read(0, 4096):  # not by sys.stdin, whose lock this thread would still hold at the end
             pass
-        server.stop()
+        server.stopping.set()
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)

@@ -1,348 +1,289 @@
-"""The threaded server: a few threads, each of which serves as many connections as come.
+"""The threaded server: one thread accepts; each connection has a thread, which blocks in `recv`.
 
-A thread for each connection would be simpler, and was tried: ten thousand that all have something to
-do at once spend their time passing the interpreter's lock around.
+With a pool, a fixed number of threads take the connections from a queue instead. The blocking calls
+have no timeouts: Python's cost two more system calls for each line. Instead the accepting thread
+looks at all connections twice a second, and shuts down the socket of each one whose time is over. A
+call that blocks there then returns at once.
 """
 
+import argparse
 import contextlib
-import heapq
-import itertools
-import os
-import selectors
+import math
+import queue
 import socket
 import ssl
-import sys
+import struct
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Sequence
+from collections import Counter
 from typing import Any
 
-from capserver.connection import READ, WRITE, Connection, Pause, Wait
-from capserver.faults import Fault, Faults
-from capserver.lines import MAX_LINE, Lines
+from capserver.faults import Faults
+from capserver.lines import Lines, Step
 
 BACKLOG = 4096  # connections that wait to be accepted; Linux grants no more (net.core.somaxconn)
-ACCEPTS = 64  # connections accepted at a time, so that a burst does not keep the others waiting
-IDLE = 600.0  # seconds: longer than people think and Locust's users wait
-DRAIN = 5.0  # seconds that open connections get for their last replies when the server stops
-POLL = 0.1  # seconds; how soon a stop is noticed, or a free descriptor
-STOPPING_POLL = 0.005  # seconds; the same when there is little left to wait for
+STACK = 128 * 1024  # bytes of each thread; the usual 8 MB would make 80 GB of 10,000 threads
+CHUNK = 16 * 1024  # bytes read or sent at a time: a whole record of TLS
+HANDSHAKE = 10.0  # seconds that a peer gets for TLS
+LINGER = 1.0  # seconds that a peer gets to read its last replies
+DRAIN = 5.0  # seconds that all peers get for that when the server stops
+POLL = 0.1  # seconds until the accepting thread sees a stop
 SWEEP = 0.5  # seconds between two looks for peers whose time is over
-RESERVE = 512 * 1024  # bytes that a serving thread keeps for bad times
 TRAFFIC = 5.0  # seconds between traffic lines
-
-
-def default_threads() -> int:
-    """Return how many threads serve best.
-
-    It is one where the interpreter has a lock that all threads need: handing it from processor to
-    processor costs more than a second thread brings.
-    """
-    has_lock = getattr(sys, "_is_gil_enabled", lambda: True)()
-    return 1 if has_lock else os.cpu_count() or 1
+RESET = struct.pack("ii", 1, 0)  # a close with a linger time of 0 is a reset (socket(7), SO_LINGER)
+TCP_INFO = struct.Struct("=B23xI116xI")  # state, segments unacknowledged, bytes not sent (Linux's linux/tcp.h)
+TCP_CLOSE, TCP_CLOSE_WAIT = 7, 8  # states (linux/tcp.h)
 
 
 def say(text: str) -> None:
-    """Print one line. That nobody reads it any more is no reason to stop serving."""
+    """Print one line. A console without a reader is no reason to stop serving."""
     with contextlib.suppress(OSError):
-        print(f"capserver: {text}\n", end="", flush=True)  # in one write, which other threads' lines can't cut
+        print(f"capserver: {text}\n", end="", flush=True)  # one write: lines of two threads never mix
 
 
 def address_text(address: tuple[Any, ...]) -> str:
-    """Write a socket address as people do: `127.0.0.1:59898`, `[::1]:59898`."""
+    """Return a socket address in its usual form: `127.0.0.1:59898`, `[::1]:59898`."""
     host, port = address[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class Connection:
+    """One peer. A thread calls `serve`; the accepting thread shuts the socket down when the time is over."""
+
+    def __init__(self, sock: socket.socket, peer: str, lines: Lines, idle: float, stopping: threading.Event) -> None:
+        self.sock, self.peer, self.lines = sock, peer, lines
+        self.only: Step | None = None  # all that a peer gets that is not served
+        self.answered = self.errors = 0
+        self.deadline = math.inf  # on time.monotonic's clock
+        self.ending = ""
+        self._idle, self._stopping = idle, stopping
+
+    def serve(self) -> None:
+        """Answer the peer until one of the two sides ends. Raises OSError where the connection is lost."""
+        if isinstance(self.sock, ssl.SSLSocket) and (not self.only or self.only.reply):
+            self._allow(HANDSHAKE)
+            self.sock.do_handshake()
+        if self.only:
+            return self._take(self.only)
+        self._allow(self._idle)
+        while received := self.sock.recv(CHUNK):
+            for step in self.lines.feed(received):
+                self._take(step)
+                if step.ending:
+                    return None
+        if not self._stopping.is_set() or self._tcp_info()[0] == TCP_CLOSE_WAIT:  # it is the peer's end, not ours
+            for step in self.lines.end():
+                self._take(step)
+        return self._take(Step(ending="close"))
+
+    def shut_down(self, how: int) -> None:
+        """End the input or the output or both, whatever the connection's thread does."""
+        with contextlib.suppress(OSError):  # the peer may have been faster
+            socket.socket.shutdown(self.sock, how)  # SSLSocket's own forgets that there is TLS
+
+    def _take(self, step: Step) -> None:
+        if step.wait:
+            self._allow(step.wait + self._idle)
+            self._stopping.wait(step.wait)
+        for begin in range(0, len(step.reply), CHUNK):
+            self.sock.sendall(step.reply[begin : begin + CHUNK])
+            self.deadline = time.monotonic() + self._idle
+        if step.wait and self._tcp_info()[0] == TCP_CLOSE:
+            raise ConnectionResetError("left before the reply")
+        self.answered += step.answered
+        self.errors += step.errors
+        if step.ending == "reset":
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        elif step.ending:
+            self._end(says_goodbye=step.ending == "close")
+
+    def _end(self, says_goodbye: bool) -> None:
+        if says_goodbye:
+            self.ending = self.ending or "closed"
+            self._allow(LINGER)
+            if isinstance(self.sock, ssl.SSLSocket):
+                self.sock.setblocking(False)  # send close_notify, without a wait for the peer's (RFC 8446, 6.1)
+                with contextlib.suppress(OSError, ValueError):
+                    self.sock.unwrap()
+                self.sock.setblocking(True)
+            # Once the server has ended the input, more of it resets a closed connection: the replies go first.
+            while self._stopping.is_set() and any(self._tcp_info()[1:]) and time.monotonic() < self.deadline:
+                socket.socket.recv(self.sock, CHUNK)
+                time.sleep(POLL / 10)
+            self.shut_down(socket.SHUT_WR)
+        # To close a socket with unread input is to reset it (RFC 1122, 4.2.2.13); a reset may overtake replies.
+        while socket.socket.recv(self.sock, CHUNK):  # SSLSocket's own refuses input after our end
+            pass
+
+    def _allow(self, seconds: float) -> None:
+        self.deadline = time.monotonic() + seconds
+
+    def _tcp_info(self) -> tuple[int, ...]:
+        if not hasattr(socket, "TCP_INFO"):  # tcp(7)
+            return 0, 0, 0
+        return TCP_INFO.unpack(self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO.size))
 
 
 class CapitalizationServer:
     """A threaded TCP server that answers each line in upper case (see the package's docstring).
 
-    Arguments: `host` and `port` (0 picks one) to listen on; `pool`, how many connections are served
-    at a time while the others wait unanswered (None: all at once); `max_connections`, beyond which
-    a peer is told that the server is full (None: no limit); `max_line` in bytes; `idle` in seconds,
-    after which a peer that does nothing is let go; `threads` that serve; `verbose` for a line per
-    connection opened and closed; `faults` and `seed` for what is to go wrong; `tls` for a TLS
-    server's context. Raises OSError where it can't listen.
+    Args:
+        options: Those of the command line (`__main__.py`).
+        tls: The context of a TLS server.
 
-    `serve_forever` returns after `stop`, when what was received by then has been answered; `totals`
-    then tells the whole run.
+    Raises:
+        OSError: It can't listen.
+        RuntimeError: It can't start the threads of its pool.
     """
 
-    def __init__(
-        self,
-        host: str,
-        port: int,
-        *,
-        pool: int | None = None,
-        max_connections: int | None = None,
-        max_line: int = MAX_LINE,
-        idle: float = IDLE,
-        threads: int | None = None,
-        verbose: bool = False,
-        faults: Sequence[Fault] = (),
-        seed: int = 0,
-        tls: ssl.SSLContext | None = None,
-    ) -> None:
-        self.stopping = False
-        self._pool = pool or sys.maxsize
-        self._max_connections = max_connections or sys.maxsize
-        self._max_line = max_line
-        self._idle = idle
-        self._threads = threads or default_threads()
-        self._verbose = verbose
-        self._faults = faults
-        self._seed = seed
-        self._tls = tls
-        self._lock = threading.Lock()  # for all that follows
+    def __init__(self, options: argparse.Namespace, tls: ssl.SSLContext | None = None) -> None:
+        self.stopping = threading.Event()
+        self._options, self._tls = options, tls
+        self._waiting: queue.SimpleQueue[Connection] = queue.SimpleQueue()  # for a thread of the pool
         self._open: set[Connection] = set()
-        self._refused = 0  # of the open ones
-        self._waiting: deque[Connection] = deque()  # for their turn in the pool
-        self._served = 0  # at the moment
-        self._short = False  # of descriptors
+        self._closed: Counter[str] = Counter()  # what the closed connections have counted
+        self._lock = threading.Lock()  # for these two
         self._connections = 0
-        self._answered = 0  # on connections that are closed: the open ones keep their own counts,
-        self._errors = 0  # because threads that share a count lose some of it
-        self._noted: Counter[str] = Counter()  # faults that have struck and idle peers, likewise
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        self.listener = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            if os.name == "posix":  # a restart must not wait for the last run's connections to expire
-                self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self.listener.bind(address)
-            self.listener.listen(BACKLOG)
-            self.listener.setblocking(False)
-            self.address: tuple[Any, ...] = self.listener.getsockname()
-        except BaseException:
-            self.listener.close()
-            raise
-
-    def stop(self) -> None:
-        """Have `serve_forever` return. For signal handlers and other threads."""
-        self.stopping = True
+        self._is_short = False  # of descriptors, memory or threads
+        self._swept = self._reported = time.monotonic()
+        self._answered = 0  # lines, by the last traffic line
+        found = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        self._listener = socket.create_server(found[0][4], family=found[0][0], backlog=BACKLOG)
+        self._listener.settimeout(POLL)
+        self.address: tuple[Any, ...] = self._listener.getsockname()
+        threading.stack_size(STACK)
+        for _ in range(options.pool):
+            threading.Thread(target=self._serve_waiting, daemon=True).start()
 
     def serve_forever(self) -> None:
-        """Serve until `stop`, and print the traffic every now and then."""
-        threads = [ServingThread(self) for _ in range(self._threads)]
-        self.listener.close()  # each has its own
-        for thread in threads:
-            thread.start()
-        told_at, told = time.monotonic(), 0
-        while not self.stopping:
-            time.sleep(POLL)
-            if not all(thread.is_alive() for thread in threads) and not self.stopping:
-                raise RuntimeError("a serving thread has died")  # and has said why; half a server is worse than none
-            now = time.monotonic()
-            if now - told_at < TRAFFIC:
-                continue
-            connections, _, answered, _, noted = self.counts()
-            if answered != told:
-                rate = (answered - told) / (now - told_at)
-                say(f"{connections} connections open, {answered} lines answered, {rate:.0f} lines/s{self._list(noted)}")
-            told_at, told = now, answered
-        for thread in threads:
-            thread.join()
-
-    def accept(self, listener: socket.socket) -> Connection | None:
-        """Return who has come, if it is their turn. Raises OSError."""
-        sock, peer = listener.accept()
-        try:
-            sock.setblocking(False)
-            # A reply that is sent in pieces must not wait until the first is acknowledged.
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._tls:
-                sock = self._tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
-        except OSError:  # they have gone already
-            sock.close()
-            return None
-        if self._verbose:
-            say(f"{address_text(peer)} opened")
-        with self._lock:
-            self._short = False
-            self._connections += 1
-            faults = Faults(self._faults, self._seed, self._connections) if self._faults else None
-            is_full = len(self._open) - self._refused >= self._max_connections
-            error = f"error: server full: {self._max_connections} connections are open\n" if is_full else ""
-            connection = Connection(sock, peer, Lines(self._max_line, faults), self._idle, error.encode())
-            self._open.add(connection)
-            self._refused += connection.is_refused
-            if connection.is_refused:
-                return connection
-            if self._served < self._pool:
-                self._served += 1
-                return connection
-            self._waiting.append(connection)
-            return None
-
-    def next_waiting(self, leaving: Connection | None = None) -> Connection | None:
-        """Return who takes the place of a connection that leaves; when the server stops, anybody who waits."""
-        with self._lock:
-            if leaving and leaving.is_refused:
-                return None
-            if self._waiting:
-                return self._waiting.popleft()
-            self._served -= leaving is not None
-            return None
-
-    def closed(self, connection: Connection) -> None:
-        """Add the counts of a closed connection to the totals."""
-        with self._lock:
-            self._open.discard(connection)
-            self._refused -= connection.is_refused
-            self._answered += connection.answered
-            self._errors += connection.errors
-            self._noted += connection.lines.struck
-            self._noted["idle"] += connection.ending == "idle"
-        if self._verbose:
-            say(f"{address_text(connection.peer)} {connection.ending}, {connection.answered} lines answered")
-
-    def cannot_accept(self, error: OSError | MemoryError) -> None:
-        """Say once that who comes now has to wait."""
-        with self._lock:
-            told, self._short = self._short, True
-        if not told:
-            why = error.strerror if isinstance(error, OSError) else "Out of memory"
-            say(f"{why}: new connections wait until others are closed")
-
-    def counts(self) -> tuple[int, int, int, int, Counter[str]]:
-        """Return connections open and so far, lines answered, errors sent, and faults and idle peers by kind."""
-        with self._lock:
-            answered = self._answered + sum(connection.answered for connection in self._open)
-            errors = self._errors + sum(connection.errors for connection in self._open)
-            noted = self._noted.copy()
-            for connection in self._open:
-                noted.update(connection.lines.struck.copy())  # which a serving thread may be adding to
-            return len(self._open), self._connections, answered, errors, noted
+        """Accept connections until `stopping` is set; return when what was received by then is answered."""
+        while not self.stopping.is_set():
+            self._accept()
+            self._look_round()
+        self._listener.settimeout(0)
+        while self._accept():  # connections that only the system has accepted so far
+            pass
+        self._listener.close()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._close(self._waiting.get_nowait(), "closed")
+        for connection in tuple(self._open):
+            connection.shut_down(socket.SHUT_RD)  # Linux leaves what has been received to be read
+        end = time.monotonic() + DRAIN
+        while self._open and time.monotonic() < end:
+            time.sleep(POLL / 10)
+            self._look_round()
 
     def totals(self) -> str:
         """Return the whole run in a sentence."""
-        _, connections, answered, errors, noted = self.counts()
-        return f"answered {answered} lines on {connections} connections, {errors} errors{self._list(noted)}"
-
-    @staticmethod
-    def _list(noted: Counter[str]) -> str:
-        return "".join(f", {count} {kind}" for kind, count in sorted(noted.items()) if count)
-
-
-class ServingThread(threading.Thread):
-    """Accepts connections and serves those that it has accepted, all at once."""
-
-    def __init__(self, server: CapitalizationServer) -> None:
-        super().__init__(daemon=True)  # what nobody foresaw must not keep the process alive
-        self._server = server
-        self._connections: set[Connection] = set()
-        self._timers: list[tuple[float, int, Connection]] = []
-        self._number = itertools.count()  # so that timers due at the same time are in order
-        self._selector = selectors.DefaultSelector()
-        self._listener = server.listener.dup()  # of its own to close: the others may not have seen the stop yet
-        self._accepts_at: float | None = None  # where it pauses, so as not to spin
-        self._sweeps_at = 0.0
-        self._reserve = bytes(RESERVE)  # given up when there is no memory left, to go on with
-
-    def run(self) -> None:
-        """Serve until the server stops; then give the last replies."""
-        self._selector.register(self._listener, READ)
-        while not self._server.stopping:
-            try:
-                self._turn(POLL)
-            except MemoryError as error:
-                self._pause_accepting(error)
-        while self._accept():
-            pass
-        if self._accepts_at is None:
-            self._selector.unregister(self._listener)
-        self._listener.close()
-        while waiting := self._server.next_waiting():
-            self._begin(waiting)
-        end = time.monotonic() + DRAIN
-        while self._connections and time.monotonic() < end:
-            for connection in tuple(self._connections):
-                connection.stopping = True
-                if connection.waits_for != WRITE:
-                    self._go_on(connection)
-            self._turn(STOPPING_POLL)
-
-    def _turn(self, patience: float) -> None:
-        """Serve whoever has something to do, or wait for that."""
-        if self._timers:
-            patience = min(patience, max(0.0, self._timers[0][0] - time.monotonic()))
-        for key, _ in self._selector.select(patience):
-            if key.data is None:
-                self._accept()
-            else:
-                self._go_on(key.data)
-        now = time.monotonic()
-        while self._timers and self._timers[0][0] <= now:
-            _, _, connection = heapq.heappop(self._timers)
-            if connection in self._connections:
-                self._go_on(connection)
-        if now >= self._sweeps_at:
-            self._sweeps_at = now + SWEEP
-            for connection in [each for each in self._connections if each.deadline < now]:
-                self._close(connection, connection.late)
-        if self._accepts_at and now >= self._accepts_at and not self._server.stopping:
-            with contextlib.suppress(MemoryError):
-                self._reserve = bytes(RESERVE)
-            self._accepts_at = None
-            self._selector.register(self._listener, READ)
+        counts = self._counts()
+        lines = f"answered {counts['answered']} lines on {self._connections} connections"
+        return f"{lines}, {counts['errors']} errors{_listed(counts)}"
 
     def _accept(self) -> bool:
-        """Accept some of those who have come; return whether there may be more."""
-        for _ in range(ACCEPTS):
-            try:
-                connection = self._server.accept(self._listener)
-            except (BlockingIOError, ConnectionAbortedError):  # nobody, or somebody who has left again
-                return False
-            except (OSError, MemoryError) as error:  # descriptors, mostly (accept(2))
-                self._pause_accepting(error)
-                return False
-            if connection:
-                self._begin(connection)
+        """Accept a connection, if one comes in time; return whether there may be more."""
+        try:
+            sock, peer = self._listener.accept()
+        except (TimeoutError, BlockingIOError):
+            return False
+        except (OSError, MemoryError) as error:  # out of descriptors, mostly (accept(2))
+            why = error.strerror if isinstance(error, OSError) else "Out of memory"
+            self._warn(f"{why}: new connections wait until others are closed")
+            time.sleep(POLL)  # the next call would fail at once
+            return False
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a reply in pieces waits for no ACK
+            if self._tls:
+                sock = self._tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+        except OSError:  # the peer has left already
+            sock.close()
+        else:
+            self._begin(sock, address_text(peer))
         return True
 
-    def _pause_accepting(self, error: OSError | MemoryError) -> None:
-        """Accept nobody for a while."""
-        self._reserve = b""
-        if self._accepts_at is None:
-            self._selector.unregister(self._listener)
-        self._accepts_at = time.monotonic() + POLL
-        self._server.cannot_accept(error)
-
-    def _begin(self, connection: Connection) -> None:
-        self._connections.add(connection)
-        self._go_on(connection)
-
-    def _go_on(self, connection: Connection) -> None:
-        """Have a connection go on, until it waits for something else."""
+    def _begin(self, sock: socket.socket, peer: str) -> None:
+        options = self._options
+        self._connections += 1
+        faults = Faults(options.fault, options.seed, self._connections) if options.fault else None
+        lines = Lines(options.max_line, faults)
+        connection = Connection(sock, peer, lines, options.idle_timeout or math.inf, self.stopping)
+        if options.verbose:
+            say(f"{peer} opened")
+        with self._lock:
+            is_full = options.max_connections and sum(not each.only for each in self._open) >= options.max_connections
+            self._open.add(connection)
+        if is_full:
+            error = f"error: server full: {options.max_connections} connections are open\n"
+            connection.only = Step(error.encode(), errors=1, ending="close")
+        elif faults and faults.refused:
+            lines.injected["refuse"] += 1
+            connection.only = Step(ending="reset")
+        elif options.pool:
+            return self._waiting.put(connection)
         try:
-            wait = next(connection.story)
-        except StopIteration:
-            self._close(connection, connection.ending)
-        except OSError as error:
-            self._close(connection, f"lost ({error.strerror or error})")
-        except Exception as error:  # nobody else is to suffer from what nobody foresaw
-            say(f"{address_text(connection.peer)} dropped: {error!r}")
-            self._close(connection, "dropped")
-        else:
-            if wait is not connection.waits_for:
-                self._watch(connection, wait)
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+            self._is_short = False
+        except (RuntimeError, MemoryError):
+            self._warn("no more threads: new connections are closed until others are")
+            self._close(connection, "closed")
 
-    def _watch(self, connection: Connection, wait: Wait | None) -> None:
-        if connection.waits_for in (READ, WRITE):
-            self._selector.unregister(connection.sock)
-        connection.waits_for = wait
-        if isinstance(wait, Pause):
-            heapq.heappush(self._timers, (time.monotonic() + wait.seconds, next(self._number), connection))
-        elif wait is not None:
-            self._selector.register(connection.sock, wait, connection)
+    def _serve(self, connection: Connection) -> None:
+        ending = "closed"
+        try:
+            connection.serve()
+        except OSError as error:
+            ending = f"lost ({error.strerror or error})"
+        except Exception as error:  # what nothing foresees must not cost more than this connection
+            ending = "dropped"
+            say(f"{connection.peer} dropped: {error!r}")
+        self._close(connection, connection.ending or ending)
+
+    def _serve_waiting(self) -> None:
+        while True:
+            self._serve(self._waiting.get())
 
     def _close(self, connection: Connection, ending: str) -> None:
-        """Close a connection, and begin with whoever has waited for its place."""
-        self._watch(connection, None)
-        connection.ending = ending
-        connection.story.close()
         connection.sock.close()
-        self._connections.discard(connection)
-        self._server.closed(connection)
-        if follower := self._server.next_waiting(connection):
-            self._begin(follower)
+        with self._lock:
+            self._open.discard(connection)
+            self._closed += _counted(connection)
+            self._closed["idle"] += ending == "idle"
+        if self._options.verbose:
+            say(f"{connection.peer} {ending}, {connection.answered} lines answered")
+
+    def _warn(self, text: str) -> None:
+        """Say that something is short: once, until it no longer is."""
+        if not self._is_short:
+            say(text)
+        self._is_short = True
+
+    def _look_round(self) -> None:
+        """Every now and then, cut off the peers whose time is over, and print the traffic."""
+        now = time.monotonic()
+        if now - self._swept < SWEEP:
+            return
+        self._swept = now
+        for connection in tuple(self._open):
+            if connection.deadline < now:
+                connection.ending = connection.ending or "idle"
+                connection.shut_down(socket.SHUT_RDWR)
+        if now - self._reported < TRAFFIC:
+            return
+        counts = self._counts()
+        lines, per_second = counts["answered"], (counts["answered"] - self._answered) / (now - self._reported)
+        if per_second:
+            traffic = f"{lines} lines answered, {per_second:.0f} lines/s{_listed(counts)}"
+            say(f"{len(self._open)} connections open, {traffic}")
+        self._reported, self._answered = now, lines
+
+    def _counts(self) -> "Counter[str]":
+        with self._lock:
+            return sum(map(_counted, self._open), self._closed)
+
+
+def _counted(connection: Connection) -> "Counter[str]":
+    return connection.lines.injected.copy() + Counter(answered=connection.answered, errors=connection.errors)
+
+
+def _listed(counts: "Counter[str]") -> str:
+    return "".join(f", {n} {kind}" for kind, n in sorted(counts.items()) if kind not in ("answered", "errors") and n)

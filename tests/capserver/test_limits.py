@@ -28,9 +28,10 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at the se
 CROWD = 10_000  # connections that are open at once
 BURST = 5_000  # connections that begin at once: more than the backlog holds
 SPARE = 500  # descriptors for all else
-PER_CONNECTION = 10 * 1024  # bytes of memory that a connection may cost
+PER_CONNECTION = 30 * 1024  # bytes of memory that a connection may cost
 BOUND = 20 * 1024 * 1024  # bytes of memory that a peer may cost who sends for ever
 FLOOD = 100 * 1024 * 1024  # bytes that stand for "for ever"
+SHORT = "[Oo]ut of memory|MemoryError|no more threads"
 FULL = b"error: server full: 3 connections are open\n"
 
 
@@ -120,7 +121,7 @@ def test_ten_thousand_connections_leave_room_for_a_hundred_more_and_nothing_behi
     with kit.server(output=tmp_path / "server.log") as server:
         with connect(server) as first:
             assert ask(first, b"hello\n") == b"HELLO\n"
-            memory_before, threads = memory(server), process(server).num_threads()
+            memory_before, threads = memory(server), process(server).num_threads() - 1
             files_before = files(server) - 1
         with contextlib.ExitStack() as stack:
             clients = crowd(server, CROWD, stack)
@@ -129,8 +130,7 @@ def test_ten_thousand_connections_leave_room_for_a_hundred_more_and_nothing_behi
                 assert_each_is_answered([others.enter_context(connect(server)) for _ in range(100)])
             assert_each_is_answered(clients)
             assert (memory(server) - memory_before) / CROWD < PER_CONNECTION
-            assert process(server).num_threads() == threads
-        kit.eventually(lambda: files(server) == files_before)
+        kit.eventually(lambda: (files(server), process(server).num_threads()) == (files_before, threads))
         assert server.totals() == (CROWD + 101, CROWD + 101, 0)
 
 
@@ -424,7 +424,7 @@ def test_lines_beyond_the_memory_cost_their_connections_and_the_others_go_on(tmp
                 sock = greedy.enter_context(connect())
                 with contextlib.suppress(ConnectionError):
                     sock.sendall(b"x" * 4_000_000)
-            server.says("MemoryError|[Oo]ut of memory")
+            server.says("MemoryError")
             assert_each_is_answered(early)
         assert_each_is_answered([*early, *(stack.enter_context(connect()) for _ in range(5))])
 
@@ -433,11 +433,13 @@ def test_lines_beyond_the_memory_cost_their_connections_and_the_others_go_on(tmp
 def test_a_server_with_more_connections_than_memory_serves_again_when_they_have_left(tmp_path: Path) -> None:
     with short_server(tmp_path / "server", 3000) as (server, connect):
         with contextlib.ExitStack() as many:
+            clients: list[socket.socket] = []
             for _ in range(CROWD):  # one after the other, so that memory ends in the midst of anything
-                many.enter_context(connect())
-                if "emory" in server.output:
+                clients.append(many.enter_context(connect()))
+                if re.search(SHORT, server.output):
                     break
-            server.says("emory")
+            server.says(SHORT)
+            assert_each_is_answered(clients[:5])  # they notice nothing
         with contextlib.ExitStack() as late:
             assert_each_is_answered([late.enter_context(connect()) for _ in range(5)])
 
@@ -501,7 +503,7 @@ def test_three_hundred_wild_peers_leave_nothing_behind(tmp_path: Path) -> None:
         assert not re.search("Traceback|dropped", server.output)
 
 
-# Several threads
+# Threads and cores
 
 
 def in_threads(count: int, act: Callable[[int], None]) -> None:
@@ -529,26 +531,35 @@ def converse(server: kit.Server, number: int, lines: int, lines_per_connection: 
             assert ask(sock, b"\xff\n").startswith(b"error: ")
 
 
-def test_the_accounts_of_several_threads_are_exact(tmp_path: Path) -> None:
-    with kit.server("--threads", "4", output=tmp_path / "server.log") as server:
-        with connect(server) as sock:
-            assert ask(sock, b"hello\n") == b"HELLO\n"
-            assert process(server).num_threads() == 5
-            in_threads(50, lambda number: converse(server, number, 200, 200 if number % 2 else 20))
-            # 25 clients with one connection each, 25 with ten; an error on each of them
-            assert server.totals() == (50 * 200 + 1, 275 + 1, 275)
+@pytest.mark.parametrize("cores", ["one", "all"])
+def test_the_accounts_of_all_threads_are_exact(tmp_path: Path, cores: str) -> None:
+    with kit.server("--cores", cores, output=tmp_path / "server.log") as server:
+        in_threads(50, lambda number: converse(server, number, 200, 200 if number % 2 else 20))
+        # 25 clients with one connection each, 25 with ten; an error on each of them
+        assert server.totals() == (50 * 200, 275, 275)
         assert "Traceback" not in server.output
 
 
-def test_several_threads_share_one_pool_and_serve_everybody_in_the_end(tmp_path: Path) -> None:
-    with kit.server("--pool", "2", "--threads", "4", output=tmp_path / "server.log") as server:
+def test_a_pool_has_no_more_threads_and_serves_everybody_in_the_end(tmp_path: Path) -> None:
+    with kit.server("--pool", "2", output=tmp_path / "server.log") as server:
+        assert process(server).num_threads() == 3  # one accepts
         in_threads(20, lambda number: converse(server, number, 30, 10))
-        with contextlib.ExitStack() as stack:
-            served = [stack.enter_context(connect(server)) for _ in range(2)]
-            assert_each_is_answered(served)
-            waiting = [stack.enter_context(connect(server)) for _ in range(5)]
-            for sock in waiting:
-                sock.sendall(b"hello\n")
-            assert silent(waiting[0])
-            assert server.totals() == (20 * 30 + 2 + 5, 20 * 3 + 7, 60)
-            assert [read(sock) for sock in waiting] == [b"HELLO\n"] * 5
+        assert process(server).num_threads() == 3
+        assert server.totals() == (20 * 30, 20 * 3, 60)
+
+
+def test_a_pool_that_has_no_threads_is_one_line(tmp_path: Path) -> None:
+    command = f"ulimit -v 200000; exec {sys.executable} -m capserver --port 0 --pool 100000"
+    with kit.program("bash", "-c", command, output=tmp_path / "server.log") as server:
+        assert server.ends() == 2
+        assert server.output == "capserver: can't listen on 127.0.0.1:0: can't start new thread\n"
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) == 1, reason="this machine has one core")
+@pytest.mark.parametrize(("options", "is_one"), [((), True), (("--cores", "one"), True), (("--cores", "all"), False)])
+def test_it_holds_itself_to_one_core_unless_all_are_asked_for(
+    tmp_path: Path, options: tuple[str, ...], is_one: bool
+) -> None:
+    with kit.server(*options, output=tmp_path / "server.log") as server:
+        cores = process(server).cpu_affinity()
+        assert cores == [max(os.sched_getaffinity(0))] if is_one else set(cores) == os.sched_getaffinity(0)

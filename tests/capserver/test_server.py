@@ -271,10 +271,11 @@ def test_a_client_beyond_the_pool_is_answered_when_one_leaves(tmp_path: Path) ->
             assert silent(another)
 
 
-def test_a_client_beyond_the_pool_is_answered_when_the_server_stops(tmp_path: Path) -> None:
+def test_a_client_beyond_the_pool_is_closed_unanswered_when_the_server_stops(tmp_path: Path) -> None:
     with full_pool(tmp_path / "server.log") as (server, served, waiting):
-        assert server.totals() == (POOL + 1, POOL + 1, 0)
-        assert read(waiting) == b"WAITING\n"
+        assert server.totals() == (POOL, POOL + 1, 0)
+        with pytest.raises(ConnectionResetError):  # by which it learns that its line was not read
+            read(waiting)
         assert [read(sock) for sock in served] == [b""] * POOL
 
 
@@ -289,16 +290,18 @@ def test_a_client_that_resets_gives_its_place_in_the_pool_back(tmp_path: Path) -
 @pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="only Linux tells the peer's end of file from our own")
 def test_a_line_ended_by_half_close_before_the_server_stops_is_answered(tmp_path: Path) -> None:
     with (
-        kit.server("--pool", "1", output=tmp_path / "server.log") as server,
-        connect(server) as served,
-        connect(server) as waiting,
+        kit.server(output=tmp_path / "server.log") as server,
+        connect(server) as sock,
     ):
-        assert ask(served, b"in\n") == b"IN\n"
-        waiting.sendall(b"waiting")
-        waiting.shutdown(socket.SHUT_WR)
-        assert silent(waiting)
-        assert server.totals() == (2, 2, 0)
-        assert read(waiting) == b"WAITING"
+        assert ask(sock, b"in\n") == b"IN\n"
+        server.process.send_signal(signal.SIGSTOP)  # so that the stop finds the line still to be read
+        sock.sendall(b"last")
+        sock.shutdown(socket.SHUT_WR)
+        server.process.send_signal(signal.SIGTERM)
+        server.process.send_signal(signal.SIGCONT)
+        assert read(sock) == b"LAST"
+        assert server.ends() == 0
+        assert server.output.endswith("answered 2 lines on 1 connections, 0 errors\n")
 
 
 # Peers that misbehave

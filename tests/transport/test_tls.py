@@ -26,8 +26,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capserver.connection import CHUNK
 from capserver.lines import MAX_LINE
+from capserver.server import CHUNK
 from locust_tcp.transport.connection import Connection
 from locust_tcp.transport.endpoint import Endpoint
 from locust_tcp.transport.errors import TcpError
@@ -120,9 +120,7 @@ class End:
 # The server
 
 WITH = r" with TLS; Ctrl-C stops it$"
-CHANGED = (
-    "import sys, capserver.connection, capserver.server, capserver.__main__ as main; {changes}; sys.exit(main.main())"
-)
+CHANGED = "import sys, capserver.server, capserver.__main__ as main; {changes}; sys.exit(main.main())"
 
 
 @contextlib.contextmanager
@@ -267,7 +265,7 @@ def test_a_plain_client_on_the_tls_port_costs_its_connection_only(tmp_path: Path
 
 
 def test_a_silent_client_is_let_go_before_it_has_agreed_on_tls(tmp_path: Path, files: Files) -> None:
-    with changed_server(files, tmp_path, "connection.HANDSHAKE = 0.1") as server:
+    with changed_server(files, tmp_path, "server.HANDSHAKE = 0.1") as server:
         with client(server, files) as neighbour:
             with tcp(server) as sock:
                 assert sock.recv(100) == b""
@@ -277,7 +275,7 @@ def test_a_silent_client_is_let_go_before_it_has_agreed_on_tls(tmp_path: Path, f
 
 
 def test_a_silent_client_before_the_handshake_does_not_hold_up_the_end(tmp_path: Path, files: Files) -> None:
-    for_ever = ("connection.HANDSHAKE = 3600", "server.DRAIN = 3600")
+    for_ever = ("server.HANDSHAKE = 3600", "server.DRAIN = 3600")
     with changed_server(files, tmp_path, *for_ever) as server, tcp(server):
         with client(server, files) as end:  # when this one is served the silent one is, too
             assert ask(end, b"hello\n") == b"HELLO\n"
