@@ -142,8 +142,8 @@ def command_line(description: str | None, seconds: int) -> argparse.ArgumentPars
 
 def leave_nothing_behind() -> None:
     """Have signals end this process by way of all its with-blocks."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, lambda which, _: sys.exit(128 + which))
 
 
 def main() -> int:

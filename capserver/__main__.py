@@ -35,43 +35,24 @@ def number(kind: type[int] | type[float], low: float, high: float = 10**9) -> Ca
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line of the server."""
+    command = argparse.ArgumentParser(prog="capserver", description="A threaded TCP server that capitalizes lines.")
+    add, count, shown = command.add_argument, number(int, 1), "(default: %(default)s)"
+    add("--host", default=HOST, help=f"the address to listen on {shown}")
+    add("--port", type=number(int, 0, 65535), default=PORT, help=f"0 picks one and prints it {shown}")
+    add("--pool", type=count, metavar="N", help="N threads serve one connection each; the others wait (default: none)")
+    add("--max-connections", type=count, metavar="N", help="beyond N, a client gets an error (default: no limit)")
+    limit = f"seconds without a line, or without reading, that end a connection; 0: never {shown}"
+    add("--idle-timeout", type=number(float, 0), default=IDLE, metavar="SECONDS", help=limit)
+    add("--max-line", type=count, default=MAX_LINE, metavar="BYTES", help=f"the longest line answered {shown}")
     # Threads that share the interpreter's lock are slower on several cores, which pass it to one another.
     cores = "one" if getattr(sys, "_is_gil_enabled", lambda: True)() else "all"
-    command = argparse.ArgumentParser(
-        prog="capserver", description="A threaded TCP server that sends each line back in upper case."
-    )
-    add, count = command.add_argument, number(int, 1)
-    add("--host", default=HOST, help="the address to listen on (default: %(default)s)")
-    add("--port", type=number(int, 0, 65535), default=PORT, help="0 picks one and prints it (default: %(default)s)")
-    add("--pool", type=count, default=0, metavar="N", help="N threads serve a connection each; the others wait")
-    add("--max-connections", type=count, metavar="N", help="beyond N, a client gets an error and is closed")
-    add(
-        "--idle-timeout",
-        type=number(float, 0),
-        default=IDLE,
-        metavar="SECONDS",
-        help="close a connection after so long without a line, or without reading; 0: never (default: %(default)g)",
-    )
-    add(
-        "--max-line",
-        type=count,
-        default=MAX_LINE,
-        metavar="BYTES",
-        help="the longest line answered (default: %(default)s)",
-    )
-    add("--cores", choices=["one", "all"], default=cores, help="to use; all is slower with a global interpreter lock")
+    add("--cores", choices=["one", "all"], default=cores, help=f"that the threads use {shown}")
     add("--tls-cert", metavar="FILE", help="serve TLS, with this certificate (PEM)")
     add("--tls-key", metavar="FILE", help="its private key (default: in the same file)")
-    add("--verbose", action="store_true", help="a line for each connection opened and closed")
-    add(
-        "--fault",
-        type=Fault.parse,
-        action="append",
-        default=[],
-        metavar="KIND=RATE[:DETAIL]",
-        help=f"make a share of the replies go wrong; may be given several times. Kinds: {', '.join(KINDS)}",
-    )
-    add("--seed", type=number(int, 0), default=0, metavar="N", help="the same seed injects the same faults again")
+    add("--verbose", action="store_true", help="print a line for each connection opened and closed")
+    kinds = f"make a share of the replies go wrong; may be given several times. Kinds: {', '.join(KINDS)}"
+    add("--fault", type=Fault.parse, action="append", default=[], metavar="KIND=RATE[:DETAIL]", help=kinds)
+    add("--seed", type=number(int, 0), default=0, metavar="N", help=f"the same seed injects the same faults {shown}")
     add("--end-with-input", action="store_true", help="stop when standard input ends, as when its writer dies")
     return command
 
@@ -80,7 +61,7 @@ def tls_context(certificate: str, key: str | None) -> ssl.SSLContext:
     """Return the context of a TLS server. Raises ValueError with what is wrong with the files."""
 
     def no_password() -> NoReturn:
-        raise ValueError("the key has a password, which nobody is there to type")
+        raise ValueError("the key has a password; write it to the file without one")
 
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     # An end of the input, such as that of a stop, is an end without an alert. OpenSSL before 3 knows no other.
@@ -88,11 +69,9 @@ def tls_context(certificate: str, key: str | None) -> ssl.SSLContext:
     try:
         context.load_cert_chain(certificate, key, no_password)
     except ssl.SSLError as error:
-        is_mismatch = error.reason == "KEY_VALUES_MISMATCH"
-        why = (
-            "the key belongs to another certificate" if is_mismatch else "not a certificate and its private key, in PEM"
-        )
-        raise ValueError(why) from None
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise ValueError("the key belongs to another certificate") from None
+        raise ValueError("not a certificate and its private key, in PEM") from None
     except OSError as error:
         raise ValueError(error.strerror) from None
     return context

@@ -91,9 +91,5 @@ class Lines:
                 yield Step(reply[: len(reply) // 2], ending="close")
             case "garble":
                 yield Step(b"?" + reply)
-            case "stall":
-                yield Step(ending="stall")
-            case "close":
-                yield Step(ending="close")
-            case "reset":
-                yield Step(ending="reset")
+            case "stall" | "close" | "reset" as ending:
+                yield Step(ending=ending)

@@ -26,8 +26,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from capserver.connection import CHUNK
 from capserver.lines import MAX_LINE
-from capserver.server import CHUNK
 from locust_tcp.transport.connection import Connection
 from locust_tcp.transport.endpoint import Endpoint
 from locust_tcp.transport.errors import TcpError
@@ -120,7 +120,9 @@ class End:
 # The server
 
 WITH = r" with TLS; Ctrl-C stops it$"
-CHANGED = "import sys, capserver.server, capserver.__main__ as main; {changes}; sys.exit(main.main())"
+CHANGED = (
+    "import sys, capserver.connection, capserver.server, capserver.__main__ as main; {changes}; sys.exit(main.main())"
+)
 
 
 @contextlib.contextmanager
@@ -265,7 +267,7 @@ def test_a_plain_client_on_the_tls_port_costs_its_connection_only(tmp_path: Path
 
 
 def test_a_silent_client_is_let_go_before_it_has_agreed_on_tls(tmp_path: Path, files: Files) -> None:
-    with changed_server(files, tmp_path, "server.HANDSHAKE = 0.1") as server:
+    with changed_server(files, tmp_path, "connection.HANDSHAKE = 0.1") as server:
         with client(server, files) as neighbour:
             with tcp(server) as sock:
                 assert sock.recv(100) == b""
@@ -275,7 +277,7 @@ def test_a_silent_client_is_let_go_before_it_has_agreed_on_tls(tmp_path: Path, f
 
 
 def test_a_silent_client_before_the_handshake_does_not_hold_up_the_end(tmp_path: Path, files: Files) -> None:
-    for_ever = ("server.HANDSHAKE = 3600", "server.DRAIN = 3600")
+    for_ever = ("connection.HANDSHAKE = 3600", "server.DRAIN = 3600")
     with changed_server(files, tmp_path, *for_ever) as server, tcp(server):
         with client(server, files) as end:  # when this one is served the silent one is, too
             assert ask(end, b"hello\n") == b"HELLO\n"
@@ -375,7 +377,7 @@ def test_it_says_that_it_listens_with_tls(tmp_path: Path, files: Files) -> None:
         ("key.pem", None, "not a certificate and its private key, in PEM"),
         ("cert.pem", "noise.pem", "not a certificate and its private key, in PEM"),
         ("cert.pem", "other-key.pem", "the key belongs to another certificate"),
-        ("cert.pem", "locked-key.pem", "the key has a password, which nobody is there to type"),
+        ("cert.pem", "locked-key.pem", "the key has a password; write it to the file without one"),
     ],
 )
 def test_bad_files_are_one_line_that_names_them(files: Files, cert: str, key: str | None, says: str) -> None:
