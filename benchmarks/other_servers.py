@@ -11,6 +11,7 @@ import socketserver
 import sys
 
 HOST = "127.0.0.1"
+BACKLOG = 4096  # as the bundled server has it
 
 
 class Handler(socketserver.StreamRequestHandler):
@@ -25,6 +26,7 @@ class ThreadedServer(socketserver.ThreadingTCPServer):
     """CPython's server with a thread for each connection."""
 
     allow_reuse_address = True
+    request_queue_size = BACKLOG
     daemon_threads = True
 
 
@@ -43,7 +45,7 @@ class Protocol(asyncio.Protocol):
 
 async def serve(port: int) -> None:
     """Serve with asyncio until killed."""
-    server = await asyncio.get_running_loop().create_server(Protocol, HOST, port)
+    server = await asyncio.get_running_loop().create_server(Protocol, HOST, port, backlog=BACKLOG)
     await server.serve_forever()
 
 

@@ -43,6 +43,10 @@ class Connection:
             return self._take(Step(self.error, errors=1, ending="close"))
         self.deadline = time.monotonic() + self._idle
         while received := self.sock.recv(CHUNK):
+            if reply := self.lines.at_once(received):
+                self._send(reply)
+                self.answered += received.count(b"\n")
+                continue
             for step in self.lines.feed(received):
                 self._take(step)
                 if step.ending:
@@ -61,13 +65,18 @@ class Connection:
         with contextlib.suppress(OSError):  # the peer may have been faster
             socket.socket.shutdown(self.sock, how)  # SSLSocket's own forgets that there is TLS
 
+    def _send(self, reply: bytes) -> None:
+        unsent = memoryview(reply)
+        while unsent:
+            self.sock.sendall(unsent[:CHUNK])
+            unsent = unsent[CHUNK:]
+            self.deadline = time.monotonic() + self._idle
+
     def _take(self, step: Step) -> None:
         if step.wait:
             self.deadline = time.monotonic() + step.wait + self._idle
             self._stopping.wait(step.wait)
-        for begin in range(0, len(step.reply), CHUNK):
-            self.sock.sendall(step.reply[begin : begin + CHUNK])
-            self.deadline = time.monotonic() + self._idle
+        self._send(step.reply)
         if step.wait and self._tcp_info()[0] == TCP_CLOSE:
             raise ConnectionResetError("left before the reply")
         self.answered += step.answered

@@ -2,7 +2,7 @@
 
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from capserver.faults import Faults
@@ -30,16 +30,17 @@ class Lines:
         self._faults = faults
         self._begun = bytearray()  # a line without its end
 
-    def feed(self, received: bytes) -> Iterable[Step]:
-        """Return the steps that follow from more input; none follows one with an ending."""
-        is_whole = received.endswith(b"\n") and not self._begun
-        return self._answer(received) if is_whole else self._feed(received)
+    def at_once(self, received: bytes) -> bytes:
+        """Return the answer to whole lines if none needs a look of its own, as is mostly so; else nothing."""
+        if self._begun or self._faults or len(received) > self._limit or not received.endswith(b"\n"):
+            return b""
+        try:
+            return received.decode().upper().encode()
+        except UnicodeDecodeError:
+            return b""
 
-    def end(self) -> Iterable[Step]:
-        """Return the step that follows from the end of the input: an unterminated last line is answered."""
-        return self._answer(bytes(self._begun)) if self._begun else ()
-
-    def _feed(self, received: bytes) -> Iterator[Step]:
+    def feed(self, received: bytes) -> Iterator[Step]:
+        """Yield the steps that follow from any input; none follows one with an ending."""
         end = received.rfind(b"\n") + 1
         if end:
             lines = bytes(self._begun + received[:end])
@@ -49,15 +50,16 @@ class Lines:
         if len(self._begun) > self._limit:
             yield self._too_long()
 
-    def _answer(self, lines: bytes) -> Iterable[Step]:
-        if not self._faults and len(lines) <= self._limit:  # mostly: no line needs a look of its own
-            try:
-                return (Step(lines.decode().upper().encode(), lines.count(b"\n") or 1),)
-            except UnicodeDecodeError:
-                pass
-        return self._answer_each(lines)
+    def end(self) -> Iterator[Step]:
+        """Yield the step that follows from the end of the input: an unterminated last line is answered."""
+        lines = bytes(self._begun)
+        self._begun.clear()
+        yield from self._answer(lines)
 
-    def _answer_each(self, lines: bytes) -> Iterator[Step]:
+    def _answer(self, lines: bytes) -> Iterator[Step]:
+        if reply := self.at_once(lines):
+            yield Step(reply, lines.count(b"\n"))
+            return
         for line in io.BytesIO(lines):  # which ends lines at LF alone
             if len(line.removesuffix(b"\n")) > self._limit:
                 yield self._too_long()

@@ -69,7 +69,10 @@ def outcome(steps: Iterable[Step]) -> Outcome:
 def fed(lines: Lines, chunks: Iterable[bytes]) -> Iterable[Step]:
     """Yield all steps of a peer that sends some chunks and ends its side."""
     for chunk in chunks:
-        yield from lines.feed(chunk)
+        if reply := lines.at_once(chunk):  # as a connection does
+            yield Step(reply, chunk.count(b"\n"))
+        else:
+            yield from lines.feed(chunk)
     yield from lines.end()
 
 
