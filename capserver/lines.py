@@ -56,6 +56,10 @@ class Lines:
         self._begun.clear()
         yield from self._answer(lines)
 
+    def forget(self) -> None:
+        """Give up the memory that a line without its end takes."""
+        self._begun = bytearray()
+
     def _answer(self, lines: bytes) -> Iterator[Step]:
         if reply := self.at_once(lines):
             yield Step(reply, lines.count(b"\n"))

@@ -27,6 +27,7 @@ DRAIN = 5.0  # seconds that open connections get for their last replies when the
 POLL = 0.1  # seconds until the accepting thread sees a stop
 SWEEP = 0.5  # seconds between two looks for peers whose time is over
 TRAFFIC = 5.0  # seconds between traffic lines
+NO_ROOM = "no more threads: new connections are closed until others are"
 
 
 def say(text: str) -> None:
@@ -110,6 +111,9 @@ class CapitalizationServer:
             self._begin(sock, address_text(peer))
         except OSError:  # the peer has left already
             sock.close()
+        except MemoryError:
+            sock.close()
+            self._warn(NO_ROOM)
         return True
 
     def _begin(self, sock: socket.socket, peer: str) -> None:
@@ -135,7 +139,7 @@ class CapitalizationServer:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
             self._is_short = False
         except (RuntimeError, MemoryError):
-            self._warn("no more threads: new connections are closed until others are")
+            self._warn(NO_ROOM)
             self._close(connection, "closed")
         return None
 
@@ -145,8 +149,10 @@ class CapitalizationServer:
             connection.serve()
         except OSError as error:
             ending = f"lost ({error.strerror or error})"
-        except Exception as error:  # what nothing foresees must not cost more than this connection
-            say(f"{connection.peer} dropped: {error!r}")
+        except Exception as error:  # what nothing foresees, or a lack of memory, costs this connection alone
+            connection.lines.forget()
+            ending = f"dropped ({error!r})"
+            say(f"{connection.peer} {ending}")
         self._close(connection, connection.ending or ending)
 
     def _serve_waiting(self) -> None:
