@@ -132,9 +132,9 @@ class Server(Program):
 
 
 @contextlib.contextmanager
-def server(*options: str, output: Path) -> Iterator[Server]:
+def server(*options: str, output: Path, python: str | Path = sys.executable, cwd: Path = KIT) -> Iterator[Server]:
     """Run a capitalization server for the length of a with-block."""
-    running = Server(sys.executable, "-m", "capserver", "--port", "0", *options, output=output)
+    running = Server(python, "-m", "capserver", "--port", "0", *options, output=output, cwd=cwd)
     try:
         assert running.port
         yield running
