@@ -133,7 +133,7 @@ def test_ramp_up_is_not_held_against_the_service(tmp_path: Path) -> None:
     with kit.program(*command, output=tmp_path / "locust") as locust:
         locust.says(r"^TCP +connect +\d+ +[1-9]")  # nobody listens, and a part of the users is there
         assert "All users spawned" not in locust.output
-        with kit.server("--port", str(port), output=tmp_path / "server"):
+        with peers.peer(peers.capitalizing, port):  # listens at once, as no program can
             (line,) = judged(locust, KEPT)
     assert line.startswith("kept, ")
     assert "connect: refused" in locust.output
@@ -196,10 +196,8 @@ def test_workers_are_not_taken_for_faster_than_they_can_be(swarms: dict[str, kit
     (line,) = judged(swarms["two processes broken"], BROKEN)
     match = re.fullmatch(r"broken: (\S+) good requests/s, at least 450", line)
     assert match
-    # These bounds are not of this machine: nobody makes more requests than he has time for.
+    # A bound that no machine passes, as each request blocks its process for so long.
     assert float(match[1]) <= 1.05 * 2 / BLOCKED
-    own = re.findall(r"^TCP +word +\d+ .* (\d+\.\d+) +\d+\.\d+$", swarms["two processes broken"].output, re.MULTILINE)
-    assert float(match[1]) <= 1.1 * float(own[-1]), "Locust's own figure, which has the ramp-up too"
 
 
 def test_without_promises_the_exit_codes_are_locusts_own(swarms: dict[str, kit.Program]) -> None:
