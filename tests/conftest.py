@@ -9,8 +9,8 @@ import pytest
 
 from capserver import PORT
 
-# Importing Locust turns this process's sockets and threads into gevent's, which Playwright and the
-# tests' own servers could not live with. Only here: the processes that the tests start are themselves.
+# Importing Locust would replace this process's sockets and threads with gevent's, with which
+# Playwright and the tests' own servers do not work. Processes that the tests start are normal.
 os.environ["LOCUST_SKIP_MONKEY_PATCH"] = "1"
 import locust_tcp  # noqa: F401
 
@@ -21,7 +21,7 @@ del os.environ["LOCUST_SKIP_MONKEY_PATCH"]
 def reserve_the_bundled_servers_port() -> Iterator[None]:
     """Keep the kernel from giving the bundled server's port to one of the tests' many connections.
 
-    It gives no port that is bound. A server can still bind this one and listen, as the socket here does not.
+    The kernel gives no port that is bound. A server can still bind it: this socket does not listen.
     """
     with socket.socket() as reserved:
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
