@@ -45,7 +45,7 @@ def welch(one: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
     return (fmean(one) - fmean(other)) / math.sqrt(a + b), freedom
 
 
-# Data that come with R, and the results of its t.test: Student's sleep (1908), and fuel use of cars.
+# Data that come with R, and the results of its t.test: Student's sleep, and fuel use of cars.
 SLEEP = (
     [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0],
     [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4],

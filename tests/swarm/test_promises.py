@@ -35,7 +35,7 @@ LONGER = ("--processes", "2", "--users", "16", "--run-time", "8s")  # as workers
 
 # The server's options, and Locust's
 SWARMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "two processes kept": ((), (*BLOCKING, *LONGER, "--accept-saturation", "--min-rps", "200")),
+    "two processes kept": ((), (*BLOCKING, *LONGER, "--accept-saturation", "--min-rps", "20")),
     "two processes broken": ((), (*BLOCKING, *LONGER, "--accept-saturation", "--min-rps", "450")),
     "two processes failing": (HALF_WRONG, (*PACED, *LONGER, "--max-fail-ratio", "0.1")),
     "kept": (DELAYED, (*PACED, "--max-fail-ratio", "0", "--max-p95", "1000", "--min-rps", "10")),
@@ -130,7 +130,8 @@ def test_ramp_up_is_not_held_against_the_service(tmp_path: Path) -> None:
     port = kit.free_port()
     options = ("--users", "20", "--spawn-rate", "4", "--run-time", "9s", "--wait", "0.2", "--max-fail-ratio", "0")
     command = (kit.LOCUST, "-f", "locustfile.py", "--headless", "--host", f"tcp://127.0.0.1:{port}", *options)
-    with kit.program(*command, output=tmp_path / "locust") as locust:
+    # Other programs may hold Locust up: --accept-saturation.
+    with kit.program(*command, "--accept-saturation", output=tmp_path / "locust") as locust:
         locust.says(r"^TCP +connect +\d+ +[1-9]")  # nobody listens, and a part of the users is there
         assert "All users spawned" not in locust.output
         with peers.peer(peers.capitalizing, port):  # listens at once, as no program can
