@@ -17,6 +17,11 @@ import locust_tcp  # noqa: F401
 del os.environ["LOCUST_SKIP_MONKEY_PATCH"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the swarms: they take longest, and no process should be left with one at the end."""
+    items.sort(key=lambda item: "swarm" not in item.path.parts)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def reserve_the_bundled_servers_port() -> Iterator[None]:
     """Keep the kernel from giving the bundled server's port to one of the tests' many connections.

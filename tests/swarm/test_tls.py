@@ -69,7 +69,7 @@ def counts(folder: Path) -> tuple[int, int, int, int]:
 
 @pytest.mark.parametrize(
     "options",
-    [(), ("--connection", "per-request"), ("--processes", "2")],
+    [(), ("--connection", "per-request"), ("--processes", "2", "--run-time", "4s")],
     ids=["persistent", "per-request", "two processes"],
 )
 def test_the_accounts_of_both_sides_agree(tmp_path: Path, files: Files, options: tuple[str, ...]) -> None:
