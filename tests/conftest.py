@@ -18,7 +18,7 @@ del os.environ["LOCUST_SKIP_MONKEY_PATCH"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the swarms: they take longest, and no process should be left with one at the end."""
+    """Begin with the swarms: they take longest, so that no process runs one at the end alone."""
     items.sort(key=lambda item: "swarm" not in item.path.parts)
 
 

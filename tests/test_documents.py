@@ -1,4 +1,4 @@
-"""The documents: links lead somewhere, lines are short, examples are Python, and the README is short."""
+"""The documents: links lead somewhere, lines are short, examples are Python, the README is short."""
 
 import re
 from pathlib import Path
