@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import functools
+import os
 import random
 import re
 import signal
@@ -30,12 +31,26 @@ def eventually(condition: Callable[[], T], patience: float = PATIENCE) -> T:
     return value
 
 
+def _ports() -> Iterator[int]:
+    """Yield ports at random, each once, of which no other process of a parallel test run has any.
+
+    They are below those that the kernel gives to outgoing connections.
+    """
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    ports = range(20000 + number, 32000, processes)
+    yield from random.sample(ports, len(ports))
+
+
+_unused = _ports()
+
+
 def free_port() -> int:
-    """Return a port that nobody listens on, below those that the kernel gives to outgoing connections."""
-    while True:
-        port = random.randrange(20000, 32000)
+    """Return a port that is in use neither now nor later, except by the caller."""
+    for port in _unused:
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
+    raise AssertionError("no port is free")
 
 
 def listens(port: int) -> bool:
@@ -132,9 +147,9 @@ class Server(Program):
 
 
 @contextlib.contextmanager
-def server(*options: str, output: Path) -> Iterator[Server]:
+def server(*options: str, output: Path, python: str | Path = sys.executable, cwd: Path = KIT) -> Iterator[Server]:
     """Run a capitalization server for the length of a with-block."""
-    running = Server(sys.executable, "-m", "capserver", "--port", "0", *options, output=output)
+    running = Server(python, "-m", "capserver", "--port", "0", *options, output=output, cwd=cwd)
     try:
         assert running.port
         yield running

@@ -13,9 +13,9 @@ DRIP = 0.05  # seconds between two bytes of a dripping server
 
 
 @contextlib.contextmanager
-def peer(behave: Behaviour) -> Iterator[int]:
+def peer(behave: Behaviour, port: int = 0) -> Iterator[int]:
     """Run a server that treats each of its connections as `behave` says; yields its port."""
-    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+    with socket.create_server(("127.0.0.1", port), backlog=64) as listener:
         threading.Thread(target=_accept, args=(listener, behave), daemon=True).start()
         try:
             yield listener.getsockname()[1]
@@ -55,6 +55,13 @@ def answering_once(reply: bytes) -> Behaviour:
         sock.sendall(reply)
 
     return behave
+
+
+def capitalizing(sock: socket.socket) -> None:
+    """Answer each line in capitals."""
+    with sock.makefile("rb") as lines:
+        for line in lines:
+            sock.sendall(line.decode().upper().encode())
 
 
 def mute(sock: socket.socket) -> None:

@@ -1,16 +1,17 @@
-"""Pictures as SVG, for pages and files of their own: readable in light and dark, with no script and no network."""
+"""Charts as SVG, for pages and files: legible in light and dark, without scripts or network."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 WIDTH, HEIGHT = 760, 260  # CSS pixels
-LEFT, RIGHT, TOP, BOTTOM = 68, 20, 44, 44  # for the axis's numbers, for nothing, for title and legend, for the axis
-LETTER = 7  # CSS pixels that one takes, about
-TITLE = 80  # letters that a title may have
-TICKS = 5  # lines across a picture, about
+# Margins: numbers of the y axis; nothing; title and legend; x axis
+LEFT, RIGHT, TOP, BOTTOM = 68, 20, 44, 44
+LETTER = 7  # CSS pixels, about the width of a letter
+TITLE = 80  # the most letters of a title
+TICKS = 5  # horizontal lines of a chart, about
 
-# Colours that people who see few can tell apart (Okabe and Ito, 2008), in the order of the series.
+# Colours for every kind of colour vision (Okabe and Ito, 2008), in the order of the series
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 STYLE = """
 svg { --paper: #fff; --ink: #222; --faint: #ddd; --mark: #777; background: var(--paper); max-width: 100%; height: auto }
@@ -24,14 +25,14 @@ Points = Sequence[tuple[float, float]]
 
 
 def plain(number: float) -> str:
-    """Write a number for an axis."""
+    """Format a number for an axis."""
     if number >= 1000:
         return f"{number:,.0f}"
     return f"{number:.3g}"
 
 
 def shortened(text: str, most: int) -> str:
-    """Return a text without its middle, where it is too long."""
+    """Cut the middle out of a text that is longer than `most` letters."""
     if len(text) <= most:
         return text
     half = (most - 1) // 2
@@ -39,7 +40,7 @@ def shortened(text: str, most: int) -> str:
 
 
 def _steps(low: float, high: float) -> list[float]:
-    """Return round numbers from `low` to `high` or a bit beyond (1, 2 and 5 times a power of ten apart)."""
+    """Return round numbers from `low` to `high` or a bit beyond, 1, 2 or 5 times 10**n apart."""
     rough = (high - low) / TICKS or 1.0
     power = 10 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
@@ -48,7 +49,7 @@ def _steps(low: float, high: float) -> list[float]:
 
 
 def _log_steps(numbers: Sequence[float]) -> list[float]:
-    """Return 1, 2 and 5 times each power of ten from the least number to the greatest; if too many, the powers."""
+    """Return 1, 2 and 5 times each power of ten within the numbers; if too many, the powers."""
     low, high = math.floor(math.log10(min(numbers))), math.ceil(math.log10(max(numbers)))
     steps = [factor * 10.0**power for power in range(low, high + 1) for factor in (1, 2, 5)]
     begin = max((step for step in steps if step <= min(numbers)), default=steps[0])
@@ -60,7 +61,7 @@ def _log_steps(numbers: Sequence[float]) -> list[float]:
 
 
 class _Scale:
-    """Where a number is in a picture, on an axis from `begin` to `end` in pixels."""
+    """Maps numbers to places on an axis, from `begin` to `end` in pixels."""
 
     def __init__(self, numbers: Iterable[float], begin: float, end: float, *, log: bool = False) -> None:
         found = list(numbers) or [1.0]
@@ -78,7 +79,7 @@ class _Scale:
 
 
 def _frame(title: str, names: Sequence[str], y: _Scale) -> list[str]:
-    """Return the beginning of a picture: its title, the legend, and the lines across."""
+    """Return the first parts of a chart: its title, its legend and its horizontal lines."""
     parts = [f'<text class="title" x="{LEFT}" y="18">{escape(shortened(title, TITLE))}</text>']
     x = float(LEFT)
     room = int((WIDTH - LEFT - RIGHT) / max(1, len(names)) - 32) // LETTER
@@ -107,10 +108,18 @@ def line_chart(
     log_y: bool = False,
     marks: Mapping[float, str] | None = None,
 ) -> str:
-    """Return a picture of lines, each with its name and points.
+    """Draw lines.
 
-    Arguments: titles of the picture and the x axis; which axes are logarithmic; and `marks`, places
-    on the x axis with a word for each.
+    Args:
+        title: The title of the chart.
+        x_title: The title of the x axis.
+        series: The points of each line, by its name.
+        log_x: Whether the x axis is logarithmic.
+        log_y: Whether the y axis is logarithmic.
+        marks: Places on the x axis, with a word for each.
+
+    Returns:
+        An SVG element.
     """
     points = [point for line in series.values() for point in line]
     xs = sorted({x for x, _ in points} | set(marks or ()))
@@ -140,7 +149,16 @@ def line_chart(
 
 
 def bar_chart(title: str, groups: Mapping[str, Mapping[str, float]], *, log_y: bool = False) -> str:
-    """Return a picture of groups of bars: `groups` has the name of each, with its bars and their heights."""
+    """Draw groups of bars.
+
+    Args:
+        title: The title of the chart.
+        groups: For each group by its name, the heights of its bars by their names.
+        log_y: Whether the y axis is logarithmic.
+
+    Returns:
+        An SVG element.
+    """
     names = list(dict.fromkeys(name for bars in groups.values() for name in bars))
     y = _Scale([height for bars in groups.values() for height in bars.values()], HEIGHT - BOTTOM, TOP, log=log_y)
     parts = _frame(title, names, y)
@@ -177,12 +195,15 @@ th.text, td.text {{ text-align: left }}
 
 
 def document(title: str, parts: Iterable[str]) -> str:
-    """Return a page of its own, of parts that are HTML or pictures."""
+    """Return a page of HTML with a title above its parts, which are HTML or SVG."""
     return PAGE.format(title=escape(title), body="\n".join(parts))
 
 
 def html_table(titles: Sequence[str], rows: Iterable[Sequence[str]], texts: int = 0) -> str:
-    """Return a table, of which the first `texts` columns are words, as are cells with many; all else is numbers."""
+    """Return a table in HTML.
+
+    The first `texts` columns and all cells of several words are aligned to the left.
+    """
 
     def cells(tag: str, row: Sequence[str]) -> str:
         kinds = (" class=text" if place < texts or text.count(" ") > 2 else "" for place, text in enumerate(row))

@@ -1,4 +1,4 @@
-"""Runs of Locust as its CSVs tell them: any locustfile's, any Locust's since 1.0."""
+"""Runs of Locust, read from its CSV files: of any locustfile, and of any Locust since 1.0."""
 
 import csv
 import io
@@ -8,52 +8,74 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TOTAL = "Aggregated"
-WINDOW = 10  # seconds that Locust's current percentiles are of, so that rows closer together overlap
+WINDOW = 10  # seconds: the span of Locust's current percentiles; rows closer together overlap
 PERCENTILES = ("50%", "66%", "75%", "80%", "90%", "95%", "98%", "99%", "99.9%", "100%")
 
 STATS = "_stats.csv"
 HISTORY = "_stats_history.csv"
-PATTERNS = (f"*{STATS}", "*_requests.csv", "requests_[0-9]*.csv")  # those of --csv, of downloads, and of older ones
+# Of --csv, of downloads, and of downloads from older versions
+PATTERNS = (f"*{STATS}", "*_requests.csv", "requests_[0-9]*.csv")
 
 
 class Unreadable(Exception):
-    """A file is no run, and this sentence says why."""
+    """A file is not a run. The message names the file and the reason."""
 
 
 @dataclass(frozen=True)
 class Moment:
-    """A row of the history."""
+    """A row of the history.
 
-    second: float  # since the first row
+    Attributes:
+        second: Seconds since the first row.
+        users: Users at that moment.
+        requests: Requests since the run began, failures included.
+        failures: Failures since the run began.
+        percentiles: Milliseconds, by the names of the CSV.
+    """
+
+    second: float
     users: int
-    requests: int  # since the run began
+    requests: int
     failures: int
-    percentiles: Mapping[str, float]  # milliseconds
+    percentiles: Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of the statistics: one name's, or the total."""
+    """A row of the statistics: of one name, or of the total.
+
+    Attributes:
+        requests: Requests, failures included.
+        failures: Requests that failed.
+        rate: Requests per second, failures included.
+        percentiles: Milliseconds, by the names of the CSV.
+    """
 
     requests: int
     failures: int
-    rate: float  # requests per second, failures among them
-    percentiles: Mapping[str, float]  # milliseconds
+    rate: float
+    percentiles: Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run: its statistics by name, and its history where there is one."""
+    """One run.
+
+    Attributes:
+        name: The file's name, without what all such names end with.
+        entries: The statistics, by name; the total as TOTAL.
+        history: The total over time; empty where there is no such file.
+        has_current_percentiles: Whether the percentiles of the history are those of the last WINDOW
+            seconds, as with --csv-full-history, and not those since the run began.
+    """
 
     name: str
     entries: Mapping[str, Entry]
     history: list[Moment]
-    is_windowed: bool = False
-    """Whether the history's percentiles are those of the last WINDOW seconds, as with --csv-full-history, and not of
-    all that was so far."""
+    has_current_percentiles: bool = False
 
-    def windows(self) -> list[tuple[Moment, Moment]]:
-        """Return stretches of WINDOW seconds, one after the other, while all users were there and nothing was reset."""
+    def intervals(self) -> list[tuple[Moment, Moment]]:
+        """Return successive intervals of WINDOW seconds with all users and without a reset."""
         most = max((moment.users for moment in self.history), default=0)
         found: list[tuple[Moment, Moment]] = []
         begin = last = None
@@ -69,7 +91,14 @@ class Run:
 
 
 def read(place: str) -> list[Run]:
-    """Return the runs that a file, the prefix given to --csv, or a folder of these has. Raises Unreadable."""
+    """Read the runs of a place.
+
+    Args:
+        place: A file, the prefix given to --csv, or a folder of files.
+
+    Raises:
+        Unreadable: There is no such place, or a file in it is not a run.
+    """
     path = Path(place)
     try:
         path.exists()
@@ -106,7 +135,7 @@ def _read(file: Path) -> Run:
 
 
 def _read_history(file: Path) -> tuple[list[Moment], bool]:
-    """Return the total's rows, and whether there are others: then Locust's percentiles are those of a window."""
+    """Return the rows of the total, and whether there are others: then percentiles are current."""
     moments: list[Moment] = []
     first = None
     has_names = False
@@ -121,7 +150,7 @@ def _read_history(file: Path) -> tuple[list[Moment], bool]:
 
 
 def _rows(file: Path, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
-    """Yield the rows of a CSV that has some columns, none of which is cut off."""
+    """Yield the rows of a CSV, which must have some columns and no row that is cut off."""
     try:
         text = file.read_text(encoding="utf-8-sig")
         reader = csv.DictReader(io.StringIO(text, newline=""))

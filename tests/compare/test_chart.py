@@ -1,10 +1,9 @@
-"""locust_tcp/compare/chart.py: whatever the points, a picture is well-formed, within its frame, and has all of them."""
+"""locust_tcp/compare/chart.py: a chart of any points is well-formed and has all of them."""
 
 import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping
-from html.parser import HTMLParser
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
@@ -27,6 +26,7 @@ from locust_tcp.compare.chart import (
     line_chart,
     plain,
 )
+from tests.pages import Parsed
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = "<a & b> \"c\" 'd' </text><script>"
@@ -42,7 +42,7 @@ def parse(picture: str) -> Element:
 
 
 def places(root: Element) -> Iterator[tuple[float, float]]:
-    """All places in a picture where something is drawn or written."""
+    """Yield all places of a chart where something is drawn or written."""
     for element in root.iter():
         attributes = {name: float(value) for name, value in element.items() if NUMBER.fullmatch(value)}
         match element.tag.removeprefix(SVG):
@@ -78,7 +78,7 @@ def expect_within(root: Element) -> None:
 
 
 def plotted(root: Element) -> list[list[tuple[float, float]]]:
-    """The points of each line."""
+    """Return the points of each line."""
     return [
         [(float(x), float(y)) for x, y in (point.split(",") for point in (line.get("points") or "").split())]
         for line in root.iter(f"{SVG}polyline")
@@ -86,7 +86,7 @@ def plotted(root: Element) -> list[list[tuple[float, float]]]:
 
 
 def across(root: Element) -> list[float]:
-    """The heights of the lines of the y axis."""
+    """Return the heights of the lines of the y axis."""
     lines = [element.get("d") or "" for element in root.iter(f"{SVG}path") if "H" in (element.get("d") or "")]
     return sorted(float(line.split()[1].split("H")[0]) for line in lines)
 
@@ -262,28 +262,9 @@ def test_a_picture_has_no_script_and_no_network_and_is_readable_in_the_dark() ->
 
 
 def cells(html: str) -> list[str]:
-    class Cells(HTMLParser):
-        found: list[str]
-        is_in = False
-
-        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-            assert tag in {"div", "table", "thead", "tbody", "tr", "th", "td"}
-            self.is_in = tag in {"th", "td"}
-            if self.is_in:
-                self.found.append("")
-
-        def handle_endtag(self, tag: str) -> None:
-            self.is_in = False
-
-        def handle_data(self, data: str) -> None:
-            if self.is_in:
-                self.found[-1] += data
-
-    reader = Cells()
-    reader.found = []
-    reader.feed(html)
-    reader.close()
-    return reader.found
+    table = Parsed(html)
+    assert set(table.tags) <= {"div", "table", "thead", "tbody", "tr", "th", "td"}
+    return [*table.texts["th"], *table.texts.get("td", [])]
 
 
 def test_a_table_has_its_cells_as_they_are() -> None:

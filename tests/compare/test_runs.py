@@ -1,9 +1,8 @@
-"""locust_tcp/compare/runs.py: every CSV of Locust is read as it was written; a sentence says why another is not."""
+"""locust_tcp/compare/runs.py: each CSV of Locust is read as written, or a message says why not."""
 
-import csv
 import itertools
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -11,93 +10,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from locust_tcp.compare.runs import PERCENTILES, TOTAL, WINDOW, Entry, Moment, Run, Unreadable, read
-
-# As Locust 2.47 writes them; upstream reports 99.99 % too.
-REPORTED = ("50%", "66%", "75%", "80%", "90%", "95%", "98%", "99%", "99.9%", "99.99%", "100%")
-RESPONSES = ("Median Response Time", "Average Response Time", "Min Response Time", "Max Response Time")
-STATS_COLUMNS = (
-    *("Type", "Name", "Request Count", "Failure Count", *RESPONSES, "Average Content Size"),
-    *("Requests/s", "Failures/s", *REPORTED),
+from tests.compare.files import (
+    BEGAN,
+    DOWNLOAD,
+    ENTRIES,
+    FAILURES,
+    HISTORY,
+    LINE,
+    MOMENTS,
+    WORD,
+    write_history,
+    write_stats,
 )
-HISTORY_COLUMNS = (
-    *("Timestamp", "User Count", "Type", "Name", "Requests/s", "Failures/s", *REPORTED),
-    *("Total Request Count", "Total Failure Count", *(f"Total {each}" for each in RESPONSES)),
-    "Total Average Content Size",
-)
-SECONDS = 10  # that the runs of write_stats took
-BEGAN = 1795446927  # when those of write_history did
-
-# The name that Locust 2.47 suggests for a download, after what Chromium makes of its slashes and colons.
-DOWNLOAD = "Locust_2026-11-23-15h20_locustfile.py_tcp___127.0.0.1_59898_requests.csv"
-
-FAILURES = "Method,Name,Error,Occurrences,First Seen,Last Seen\r\nTCP,word,connect: refused,3,,\r\n"
-
-
-def spread(p50: float | None) -> list[object]:
-    """Return the percentiles of a row whose median is given: each of its own, so that none is taken for another."""
-    return ["N/A" if p50 is None else p50 * (1 + place) for place in range(len(REPORTED))]
-
-
-def percentiles(p50: float) -> dict[str, float]:
-    """Return what is to be read of them."""
-    return {name: p50 * (1 + place) for place, name in enumerate(REPORTED) if name in PERCENTILES}
-
 
 Change = Callable[[bytes], bytes]
-Row = tuple[str, str, int, int, float | None]  # type, name, requests, failures, median
-
-
-def write(file: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    with file.open("w", newline="", encoding="utf-8") as text:
-        csv.writer(text).writerows([columns, *rows])
-
-
-def write_stats(file: Path, *rows: Row) -> Path:
-    """Write a requests CSV with some rows and their total."""
-    total = ("", TOTAL, sum(row[2] for row in rows), sum(row[3] for row in rows), rows[-1][4])
-    write(
-        file,
-        STATS_COLUMNS,
-        [
-            [kind, name, count, failures, *[0] * 5, count / SECONDS, failures / SECONDS, *spread(p50)]
-            for kind, name, count, failures, p50 in (*rows, total)
-        ],
-    )
-    return file
-
-
-def write_history(file: Path, moments: Iterable[tuple[int, int, int, int, float | None]]) -> Path:
-    """Write a history: second, users, requests, failures and median of each row."""
-    write(
-        file,
-        HISTORY_COLUMNS,
-        [
-            [BEGAN + second, users, "", TOTAL, "9.500000", "0.000000", *spread(p50), count, failures, *[0] * 5]
-            for second, users, count, failures, p50 in moments
-        ],
-    )
-    return file
-
-
-WORD: Row = ("TCP", "word", 300, 3, 0.25)
-LINE: Row = ("TCP", "long line", 100, 0, 2.0)
-ENTRIES = {
-    "TCP word": Entry(300, 3, 30.0, percentiles(0.25)),
-    "TCP long line": Entry(100, 0, 10.0, percentiles(2.0)),
-    TOTAL: Entry(400, 3, 40.0, percentiles(2.0)),
-}
-MOMENTS = [(0, 0, 0, 0, None), (1, 5, 40, 0, 1.0), (2, 5, 80, 1, 1.5), (3, 0, 100, 1, 2.0)]
-HISTORY = [
-    Moment(0.0, 0, 0, 0, {}),
-    Moment(1.0, 5, 40, 0, percentiles(1.0)),
-    Moment(2.0, 5, 80, 1, percentiles(1.5)),
-    Moment(3.0, 0, 100, 1, percentiles(2.0)),
-]
 
 
 @pytest.mark.parametrize("name", ["requests_1795446927.123.csv", DOWNLOAD, "whatever.csv"])
 def test_a_downloaded_file_is_one_run_without_history(tmp_path: Path, name: str) -> None:
-    # Nothing of a history belongs to a download, even if one has the name that a prefix would give it.
+    # A download has no history, even if there is a file with the name that a prefix would give it.
     write_history(tmp_path / f"{Path(name).stem}_stats_history.csv", MOMENTS)
     file = write_stats(tmp_path / name, WORD, LINE)
     assert read(str(file)) == [Run(file.stem, ENTRIES, [])]
@@ -151,7 +82,7 @@ def test_the_same_name_of_two_types_is_two_entries(tmp_path: Path) -> None:
     assert [*run.entries] == ["GET /", "POST /", "plain", TOTAL]
 
 
-# By hand, as Locust 1.0 wrote them (with 99.999 %, each text in quotes) and 2.47 does: whole milliseconds.
+# Whole milliseconds, as Locust 1.0 wrote them (99.999 %, texts in quotes), and as 2.47 does.
 UPSTREAM = {
     "1.0": (
         '"Type","Name","Request Count","Failure Count","Median Response Time","Average Response Time",'
@@ -212,7 +143,7 @@ NOT_LOCUSTS = r"not a CSV of Locust's"
         pytest.param(lambda text: text.replace(b",30.0,", b",nan,"), NOT_LOCUSTS, id="not a number"),
     ],
 )
-def test_what_is_no_run_is_told_in_a_sentence(tmp_path: Path, change: Change, sentence: str) -> None:
+def test_what_is_not_a_run_gets_one_line_that_says_why(tmp_path: Path, change: Change, sentence: str) -> None:
     file = tmp_path / "x.csv"
     file.write_bytes(change(good(tmp_path)))
     with pytest.raises(Unreadable, match=sentence) as caught:
@@ -221,7 +152,7 @@ def test_what_is_no_run_is_told_in_a_sentence(tmp_path: Path, change: Change, se
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_file_and_a_folder_with_nothing_are_told_apart(tmp_path: Path) -> None:
+def test_a_missing_file_and_an_empty_folder_get_messages_of_their_own(tmp_path: Path) -> None:
     with pytest.raises(Unreadable, match=r"nothing: there is no such file, no such folder and no nothing_stats\.csv"):
         read(str(tmp_path / "nothing"))
     (tmp_path / "notes.txt").touch()
@@ -234,7 +165,7 @@ def test_a_file_cut_off_anywhere_is_never_taken_for_a_whole_one(tmp_path: Path) 
     whole = good(tmp_path)
     file = tmp_path / "x_stats.csv"
     mistaken = []
-    for length in range(len(whole) - 2):  # without the end of its last line it's whole, as editors leave it
+    for length in range(len(whole) - 2):  # an editor may leave out the last line end
         file.write_bytes(whole[:length])
         try:
             (run,) = read(str(file))
@@ -245,7 +176,7 @@ def test_a_file_cut_off_anywhere_is_never_taken_for_a_whole_one(tmp_path: Path) 
 
 
 def test_a_history_cut_off_anywhere_has_no_wrong_figure(tmp_path: Path) -> None:
-    # As a killed Locust leaves it. Either is right: a sentence, or the rows before.
+    # As a killed Locust leaves it. Both are right: a message, or the rows before.
     write_stats(tmp_path / "x_stats.csv", WORD, LINE)
     file = write_history(tmp_path / "x_stats_history.csv", MOMENTS)
     whole = file.read_bytes()
@@ -271,7 +202,7 @@ def test_a_history_cut_off_anywhere_has_no_wrong_figure(tmp_path: Path) -> None:
         pytest.param(lambda text: text.replace(str(BEGAN + 1).encode(), b"then"), NOT_LOCUSTS, id="a word for a time"),
     ],
 )
-def test_a_history_that_is_none_is_told_in_a_sentence(tmp_path: Path, change: Change, sentence: str) -> None:
+def test_what_is_not_a_history_gets_one_line_that_says_why(tmp_path: Path, change: Change, sentence: str) -> None:
     write_stats(tmp_path / "x_stats.csv", WORD, LINE)
     file = write_history(tmp_path / "x_stats_history.csv", MOMENTS)
     file.write_bytes(change(file.read_bytes()))
@@ -292,65 +223,65 @@ def test_a_history_may_have_no_rows_yet_and_rows_of_each_name(tmp_path: Path) ->
 
 
 def timed(moments: Iterable[tuple[float, int]], rate: int = 7) -> Run:
-    """A run of which the seconds and the users are known, with `rate` requests each second."""
+    """Return a run of such seconds and users, with `rate` requests each second."""
     return Run("x", {}, [Moment(second, users, int(second * rate), 0, {}) for second, users in moments])
 
 
 def seconds(run: Run) -> list[tuple[float, float]]:
-    return [(begin.second, end.second) for begin, end in run.windows()]
+    return [(begin.second, end.second) for begin, end in run.intervals()]
 
 
-def test_windows_begin_when_all_users_are_there_and_touch_each_other() -> None:
+def test_intervals_begin_when_all_users_are_there_and_touch_each_other() -> None:
     ramp, steady = [0, 1, 2, 3, 4], [5] * 36
     run = timed((float(second), users) for second, users in enumerate([*ramp, *steady, 0]))
     assert seconds(run) == [(5, 15), (15, 25), (25, 35)]
-    assert {end.requests - begin.requests for begin, end in run.windows()} == {70}
+    assert {end.requests - begin.requests for begin, end in run.intervals()} == {70}
 
 
-def test_windows_need_ten_seconds() -> None:
+def test_intervals_need_ten_seconds() -> None:
     assert seconds(timed((float(second), 5) for second in range(WINDOW))) == []
     assert seconds(timed((float(second), 5) for second in range(WINDOW + 1))) == [(0, 10)]
     assert seconds(Run("x", {}, [])) == []
 
 
-def test_two_rows_of_a_second_are_no_trouble() -> None:
-    # Locust cuts its times to whole seconds, and its last row follows the one before at once.
+def test_a_second_may_have_two_rows() -> None:
+    # Locust writes whole seconds, and its last row right after the one before.
     times = [*range(11), 10, 10, *range(12, 21), 20]
     assert seconds(timed((float(second), 5) for second in times)) == [(0, 10), (10, 20)]
 
 
-def test_where_nobody_was_there_are_no_windows() -> None:
+def test_without_users_there_are_no_intervals() -> None:
     assert seconds(timed((float(second), 0) for second in range(60))) == []
 
 
-def test_windows_do_not_span_a_time_when_users_were_missing() -> None:
+def test_intervals_do_not_span_a_time_when_users_were_missing() -> None:
     # A worker that is lost and comes back, or a shape with two peaks.
     run = timed((float(second), users) for second, users in enumerate([5] * 8 + [1] * 30 + [5] * 15))
     assert seconds(run) == [(38, 48)]
 
 
-def test_windows_do_not_span_a_reset_of_the_statistics() -> None:
+def test_intervals_do_not_span_a_reset_of_the_statistics() -> None:
     # The page's Reset, --reset-stats, or a second test with the same --csv: the counts begin anew.
     counts = [*range(0, 150, 10), *range(0, 250, 10)]
     run = Run("x", {}, [Moment(float(second), 5, count, 0, {}) for second, count in enumerate(counts)])
-    assert [end.requests - begin.requests for begin, end in run.windows()] == [100, 100, 100]
+    assert [end.requests - begin.requests for begin, end in run.intervals()] == [100, 100, 100]
 
 
 @given(st.lists(st.tuples(st.integers(1, 3), st.integers(0, 3)), max_size=80))
-def test_windows_never_overlap_and_have_all_users_all_the_time(rows: list[tuple[int, int]]) -> None:
+def test_intervals_never_overlap_and_have_all_users_all_the_time(rows: list[tuple[int, int]]) -> None:
     times = itertools.accumulate(step for step, _ in rows)
     run = timed([(float(second), users) for second, (_, users) in zip(times, rows, strict=True)])
     most = max((users for _, users in rows), default=0)
-    for begin, end in run.windows():
-        assert WINDOW <= end.second - begin.second < WINDOW + 3  # rows are up to three seconds apart
+    for begin, end in run.intervals():
+        assert WINDOW <= end.second - begin.second < WINDOW + 3  # rows are 1 to 3 s apart
         between = [moment for moment in run.history if begin.second <= moment.second <= end.second]
         assert {moment.users for moment in between} == {most}
         assert most
-    for (_, end), (begin, _) in itertools.pairwise(run.windows()):
+    for (_, end), (begin, _) in itertools.pairwise(run.intervals()):
         assert end.second <= begin.second
 
 
-def test_sentences_name_the_place_that_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_messages_name_the_place_as_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     for place in ("nothing", "empty"):

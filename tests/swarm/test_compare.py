@@ -15,7 +15,7 @@ import pytest
 
 from tests import kit
 from tests.browser import web
-from tests.compare.test_runs import WORD, write_stats
+from tests.compare.files import WORD, write_stats
 
 SWARM = ("--headless", "--users", "5", "--spawn-rate", "100", "--run-time", "3s")
 NAMES = ["TCP connect", "TCP long line", "TCP sentence", "TCP word", "Aggregated"]

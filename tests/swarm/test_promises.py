@@ -35,7 +35,7 @@ LONGER = ("--processes", "2", "--users", "16", "--run-time", "8s")  # as workers
 
 # The server's options, and Locust's
 SWARMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "two processes kept": ((), (*BLOCKING, *LONGER, "--accept-saturation", "--min-rps", "200")),
+    "two processes kept": ((), (*BLOCKING, *LONGER, "--accept-saturation", "--min-rps", "20")),
     "two processes broken": ((), (*BLOCKING, *LONGER, "--accept-saturation", "--min-rps", "450")),
     "two processes failing": (HALF_WRONG, (*PACED, *LONGER, "--max-fail-ratio", "0.1")),
     "kept": (DELAYED, (*PACED, "--max-fail-ratio", "0", "--max-p95", "1000", "--min-rps", "10")),
@@ -130,10 +130,11 @@ def test_ramp_up_is_not_held_against_the_service(tmp_path: Path) -> None:
     port = kit.free_port()
     options = ("--users", "20", "--spawn-rate", "4", "--run-time", "9s", "--wait", "0.2", "--max-fail-ratio", "0")
     command = (kit.LOCUST, "-f", "locustfile.py", "--headless", "--host", f"tcp://127.0.0.1:{port}", *options)
-    with kit.program(*command, output=tmp_path / "locust") as locust:
+    # Other programs may hold Locust up: --accept-saturation.
+    with kit.program(*command, "--accept-saturation", output=tmp_path / "locust") as locust:
         locust.says(r"^TCP +connect +\d+ +[1-9]")  # nobody listens, and a part of the users is there
         assert "All users spawned" not in locust.output
-        with kit.server("--port", str(port), output=tmp_path / "server"):
+        with peers.peer(peers.capitalizing, port):  # listens at once, as no program can
             (line,) = judged(locust, KEPT)
     assert line.startswith("kept, ")
     assert "connect: refused" in locust.output
@@ -196,10 +197,8 @@ def test_workers_are_not_taken_for_faster_than_they_can_be(swarms: dict[str, kit
     (line,) = judged(swarms["two processes broken"], BROKEN)
     match = re.fullmatch(r"broken: (\S+) good requests/s, at least 450", line)
     assert match
-    # These bounds are not of this machine: nobody makes more requests than he has time for.
+    # A bound that no machine passes, as each request blocks its process for so long.
     assert float(match[1]) <= 1.05 * 2 / BLOCKED
-    own = re.findall(r"^TCP +word +\d+ .* (\d+\.\d+) +\d+\.\d+$", swarms["two processes broken"].output, re.MULTILINE)
-    assert float(match[1]) <= 1.1 * float(own[-1]), "Locust's own figure, which has the ramp-up too"
 
 
 def test_without_promises_the_exit_codes_are_locusts_own(swarms: dict[str, kit.Program]) -> None:

@@ -69,7 +69,7 @@ def counts(folder: Path) -> tuple[int, int, int, int]:
 
 @pytest.mark.parametrize(
     "options",
-    [(), ("--connection", "per-request"), ("--processes", "2")],
+    [(), ("--connection", "per-request"), ("--processes", "2", "--run-time", "4s")],
     ids=["persistent", "per-request", "two processes"],
 )
 def test_the_accounts_of_both_sides_agree(tmp_path: Path, files: Files, options: tuple[str, ...]) -> None:
@@ -114,7 +114,7 @@ def test_who_can_not_prove_who_it_is_gets_no_request(
     tmp_path: Path, files: Files, certificate: str, name: str, text: str
 ) -> None:
     with serving(getattr(files, certificate), tmp_path) as server:
-        code, output = swarm(tmp_path, server.port, *FEW, "--tls-ca", files.ca, name=name)
+        code, output = swarm(tmp_path, server.port, *FEW, "--run-time", "3s", "--tls-ca", files.ca, name=name)
         answered, connections, _ = server.totals()
     assert (code, failures(tmp_path)) == (1, {text})
     (row,) = kit.rows(tmp_path / "run_failures.csv")

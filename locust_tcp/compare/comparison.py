@@ -1,0 +1,166 @@
+"""The table of a comparison: variants, their metrics, and the ratio of each to the first variant's.
+
+Two runs of the same thing differ too. Welch's t-test says which differences are more than noise.
+Its samples are the runs where a variant has several, otherwise intervals of ten seconds of each
+run's history. Percentiles of an interval are only in the history that --csv-full-history writes.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from locust_tcp.compare.runs import TOTAL, Entry, Moment, Run, Unreadable, read
+from locust_tcp.compare.welch import differ
+
+REAL, NOISE, UNKNOWN = "*", "~", ""
+LEGEND = (
+    f"x is the ratio to the baseline: {REAL} is worth believing, {NOISE} may be noise (Welch's t-test, 95 %). "
+    "Without a mark there are too few samples: run each variant three times or more, "
+    "or for a minute with --csv-full-history."
+)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A column of the table.
+
+    Attributes:
+        title: The heading.
+        of: Returns the figure of a run's entry; NaN where it was not measured.
+        is_count: Whether a longer run has more of it.
+    """
+
+    title: str
+    of: Callable[[Entry], float]
+    is_count: bool = False
+
+
+def percentile(name: str) -> Metric:
+    """Return the metric of a percentile, in milliseconds, by its name in the CSV, such as 95%."""
+    title = "max ms" if name == "100%" else f"p{name.removesuffix('%')} ms"
+    return Metric(title, lambda entry: entry.percentiles.get(name, math.nan))
+
+
+METRICS = (
+    Metric("requests", lambda entry: entry.requests, is_count=True),
+    Metric("failures", lambda entry: entry.failures, is_count=True),
+    Metric("req/s", lambda entry: entry.rate),
+    *map(percentile, ("50%", "95%", "99%", "100%")),
+)
+TITLES = ["name", "run", *(metric.title for metric in METRICS)]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One side of the comparison: a run, or several runs of the same thing."""
+
+    name: str
+    runs: list[Run]
+
+    def values(self, entry: str, metric: Metric) -> list[float]:
+        """Return a metric of each run that has such an entry."""
+        return _known(metric.of(run.entries[entry]) for run in self.runs if entry in run.entries)
+
+    def history(self) -> list[Moment]:
+        """Return one row a second of the first history that a run has, while it had users."""
+        for run in self.runs:
+            if run.history:
+                return list({moment.second: moment for moment in run.history if moment.users}.values())
+        return []
+
+    def samples(self, metric: Metric) -> list[float]:
+        """Return a metric of each interval of the only run's history.
+
+        A count has no samples: it depends on the length of the run.
+        """
+        if metric.is_count:
+            return []
+        (run,) = self.runs
+        intervals = []
+        for begin, end in run.intervals():
+            requests, failures = end.requests - begin.requests, end.failures - begin.failures
+            percentiles = end.percentiles if run.has_current_percentiles else {}
+            intervals.append(Entry(requests, failures, requests / (end.second - begin.second), percentiles))
+        return _known(map(metric.of, intervals))
+
+
+def _known(values: Iterable[float]) -> list[float]:
+    return [value for value in values if not math.isnan(value)]
+
+
+def variants_of(places: Sequence[str]) -> list[Variant]:
+    """Read the variants that the command line names.
+
+    Args:
+        places: One for each variant, or groups of them with ":" between the variants.
+
+    Raises:
+        Unreadable: A place has no run, or there are fewer than two variants.
+    """
+    groups: list[list[str]] = [[]]
+    if ":" in places:
+        for place in places:
+            if place == ":":
+                groups.append([])
+            else:
+                groups[-1].append(place)
+    else:
+        groups = [[place] for place in places]
+    if len(groups) < 2 or not all(groups):
+        raise Unreadable("two variants or more are needed, with something on each side of a colon")
+    found = []
+    for group in groups:
+        runs = [run for place in group for run in read(place)]
+        is_folder = len(group) == 1 and Path(group[0]).is_dir()
+        found.append((Path(group[0]).resolve().name if is_folder else runs[0].name, runs))
+    # Files in different folders may have the same name.
+    names = [name for name, _ in found]
+    return [
+        Variant(name if names.count(name) == 1 else f"{name} ({number})", runs)
+        for number, (name, runs) in enumerate(found, 1)
+    ]
+
+
+def entry_names(variants: Sequence[Variant]) -> list[str]:
+    """Return the name of each row of the statistics that any run has, except the total."""
+    names = dict.fromkeys(name for variant in variants for run in variant.runs for name in run.entries)
+    names.pop(TOTAL)
+    return list(names)
+
+
+def number(value: float) -> str:
+    """Format a figure with three digits, or all digits before the point if those are more."""
+    if math.isnan(value):
+        return "-"
+    return f"{value:,.0f}" if value >= 999.5 or value == int(value) else f"{value:.3g}"
+
+
+def cell(variant: Variant, baseline: Variant, entry: str, metric: Metric) -> str:
+    """Return a figure, its ratio to the baseline's, and the mark of the t-test."""
+    values, base = variant.values(entry, metric), baseline.values(entry, metric)
+    if not values:
+        return "-"
+    text = number(fmean(values))
+    if variant is baseline or not base:
+        return text
+    samples = values, base
+    if len(variant.runs) == len(baseline.runs) == 1 and entry == TOTAL:
+        samples = variant.samples(metric), baseline.samples(metric)
+    mark = {None: UNKNOWN, True: REAL, False: NOISE}[differ(*samples)]
+    if not fmean(base):  # there is no ratio to zero
+        return text + mark if fmean(values) else text
+    return f"{text} x{number(fmean(values) / fmean(base))}{mark}"
+
+
+def rows(variants: Sequence[Variant]) -> list[list[str]]:
+    """Return the table: a row of each variant for each name, then for the total."""
+    table = []
+    for name in (*entry_names(variants), TOTAL):
+        having = [variant for variant in variants if any(name in run.entries for run in variant.runs)]
+        for variant in having:
+            only = " (only here)" if len(having) == 1 < len(variants) else ""
+            figures = [cell(variant, variants[0], name, metric) for metric in METRICS]
+            table.append([name, f"{variant.name}{only}", *figures])
+    return table

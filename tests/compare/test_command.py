@@ -1,0 +1,77 @@
+"""python -m locust_tcp.compare as a command: what it prints, and one line for whatever is wrong."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from locust_tcp.compare import report
+from locust_tcp.compare.comparison import variants_of
+from tests.compare.files import FAILURES, LINE, WORD, compare, write_stats
+
+
+def test_the_command_prints_the_table_and_its_legend(folder: Path) -> None:
+    done = compare(folder / "A", folder / "B_stats.csv")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{report.text(variants_of(['A', 'B']))}\n"
+    assert "300 x1" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        pytest.param("x_stats.csv", "", "it is empty", id="empty"),
+        pytest.param("x_stats.csv", "a,b\n1,2\n", "not a CSV of Locust's", id="foreign"),
+        pytest.param("x_stats.csv", FAILURES, "not a CSV of Locust's", id="failures"),
+        pytest.param("x_stats.csv", "\0\1\2\udcff" * 50, "not a CSV of Locust's", id="binary"),
+        pytest.param("other_stats.csv", "", "there is no such file", id="missing"),
+        pytest.param("x_stats_history.csv", "", "there is no such file", id="a history alone"),
+    ],
+)
+def test_a_bad_file_is_one_line_and_exit_code_2(folder: Path, name: str, content: str, sentence: str) -> None:
+    (folder / name).write_text(content, encoding="utf-8", errors="surrogateescape")
+    done = compare(folder / "A", folder / "x", "--html", folder / "page.html")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(rf"compare: .*/x.*: .*{sentence}.*\n", done.stderr)
+    assert not (folder / "page.html").exists()
+
+
+@pytest.mark.parametrize(("old", "new"), [(",300,", ",many,"), (",30.0,", ",inf,"), (",30.0,", ",nan,")])
+def test_a_figure_that_is_not_a_number_is_one_line_too(folder: Path, old: str, new: str) -> None:
+    file = folder / "A_stats.csv"
+    file.write_text(file.read_text().replace(old, new))
+    done = compare(folder / "A", folder / "B")
+    assert done.returncode == 2
+    assert re.fullmatch(r"compare: .*A_stats\.csv: .*\n", done.stderr)
+
+
+def test_a_page_that_can_not_be_written_is_one_line(folder: Path) -> None:
+    for place in (folder / "nowhere" / "page.html", folder / "old"):
+        done = compare(folder / "A", folder / "B", "--html", place)
+        assert done.returncode == 2
+        assert re.fullmatch(rf"compare: can't write {re.escape(str(place))}: .*\n", done.stderr)
+
+
+def test_a_place_that_can_not_be_read_is_one_line_that_names_it(folder: Path) -> None:
+    place = "x" * 5000
+    done = compare(folder / "A", place)
+    assert done.returncode == 2
+    assert re.fullmatch(rf"compare: {place}: .*\n", done.stderr)
+
+
+def test_the_name_of_a_file_may_be_invalid_unicode(folder: Path) -> None:
+    # Files of an old archive have such names. Python makes surrogates of these bytes, which are not
+    # printable.
+    name = b"caf\xe9".decode("utf-8", "surrogateescape")
+    write_stats(folder / f"{name}_stats.csv", WORD, LINE)
+    done = compare(folder / name, folder / "B", "--html", folder / "page.html")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "caf" in done.stdout
+    assert "caf" in (folder / "page.html").read_text(encoding="utf-8")
+
+
+def test_usage_explains_groups() -> None:
+    done = compare("--help")
+    assert done.returncode == 0
+    assert "A A2 A3 : B B2 B3" in done.stdout
+    assert compare().returncode == 2
