@@ -5,6 +5,7 @@
 It takes about seven minutes. Old pictures stay unless all the new ones are good.
 """
 
+import itertools
 import re
 import shutil
 import signal
@@ -156,10 +157,11 @@ def runs(folder: Path, name: str, server: Sequence[str], options: Sequence[str])
     return prefixes
 
 
-def comparison(browser: Browser, picture: Path, baseline: Sequence[str], other: Sequence[str]) -> None:
-    """The table and the first picture of two variants side by side; the text version goes to the console."""
+def comparison(browser: Browser, picture: Path, baseline: Sequence[str], *others: Sequence[str]) -> None:
+    """The table and the first picture of variants side by side; the text version goes to the console."""
     html = picture.with_suffix(".html")
-    command = [sys.executable, "-m", "locust_tcp.compare", *baseline, ":", *other, "--html", str(html)]
+    variants = itertools.chain(baseline, *((":", *other) for other in others))
+    command = [sys.executable, "-m", "locust_tcp.compare", *variants, "--html", str(html)]
     print(subprocess.run(command, cwd=kit.KIT, check=True, capture_output=True, text=True).stdout)
     with new_page(browser, scale=SHARPNESS) as page:
         page.goto(html.as_uri())
@@ -167,7 +169,7 @@ def comparison(browser: Browser, picture: Path, baseline: Sequence[str], other: 
 
 
 def comparisons(browser: Browser, folder: Path) -> None:
-    """Three comparisons worth making."""
+    """Four comparisons worth making."""
     few = ("--users", "20", "--spawn-rate", "20", "--wait", "0.02")
     comparison(
         browser,
@@ -181,6 +183,14 @@ def comparisons(browser: Browser, folder: Path) -> None:
         folder / "compare-pool.png",
         runs(folder, "all-at-once", (), many),
         runs(folder, "pool-of-20", ("--pool", "20"), many),
+    )
+    busy = ("--users", "20", "--spawn-rate", "20")
+    comparison(
+        browser,
+        folder / "compare-threads.png",
+        runs(folder, "one-core", (), busy),
+        runs(folder, "all-cores", ("--cores", "all"), busy),
+        runs(folder, "threads-of-a-pool", ("--pool", "20"), busy),
     )
     stalling = ("--fault", "delay=0.002:1000")
     comparison(
