@@ -1,9 +1,10 @@
 """A load shape that adds users until something breaks, and then narrows down when it does.
 
-Add it to any locustfile: `locust -f locustfile.py,nomercy.py`, with Locust's page or --headless, in one
-process or with workers. locust_tcp/metrics/capacity.py chooses the users of each step; this load shape
-runs the steps. Each step settles first, and only the rest of it is measured. The findings are in the
-log, in the page's Limit tab, and with --csv NAME in NAME_limit.csv and NAME_limit.html.
+Add it to any locustfile: `locust -f locustfile.py,nomercy.py`, with Locust's page or --headless, in
+one process or with workers. locust_tcp/metrics/capacity.py chooses the users of each step; this
+load shape runs the steps. Each step settles first, and only the rest of it is measured. The
+findings are in the log, in the page's Limit tab, and with --csv NAME in NAME_limit.csv and
+NAME_limit.html.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""Raw TCP for Locust: a user whose client times each exchange and fires Locust's `request` event."""
+"""Raw TCP for Locust: a user whose client times each exchange and fires the `request` event."""
 
 from locust_tcp import plugin
 from locust_tcp.pacing import on_schedule

@@ -96,7 +96,7 @@ def _init(environment: Environment, **_: Any) -> None:
     hooks.reset_stats.add_listener(judge.stats_reset)
     hooks.worker_report.add_listener(judge.take_start)
     hooks.spawning_complete.add_listener(judge.all_users_spawned)
-    # A headless run sets its exit code at its end, when the last reports of the workers have arrived.
+    # A headless run sets its exit code at the end, when the last reports of workers have arrived.
     headless = environment.parsed_options and environment.parsed_options.headless
     (hooks.quitting if headless else hooks.test_stop).add_listener(judge.finish)
 
@@ -104,8 +104,8 @@ def _init(environment: Environment, **_: Any) -> None:
 def _interrupt_main_greenlet() -> None:
     """Make Ctrl-C interrupt Locust's main greenlet, which then stops the users as Stop does.
 
-    Otherwise Ctrl-C interrupts the greenlet that is running. Under load that is a user in the middle
-    of an exchange: it ends with a traceback, and its exchange is missing from the counts.
+    Otherwise Ctrl-C interrupts the greenlet that is running. Under load that is a user in the
+    middle of an exchange: it ends with a traceback, and its exchange is missing from the counts.
     """
     main, hub = gevent.getcurrent(), gevent.get_hub()
     gevent.signal_handler(signal.SIGINT, lambda: hub.loop.run_callback(main.throw, KeyboardInterrupt))

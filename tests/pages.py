@@ -6,7 +6,7 @@ VOID = frozenset({"meta", "link", "br", "hr", "img", "input"})
 
 
 class Parsed(HTMLParser):
-    """A page or a part of one, taken apart. An element that is not closed where it should be is an error.
+    """A page or a part of one, taken apart. Each element must be closed in its place.
 
     Attributes:
         tags: The tags in the order of their opening.

@@ -1,9 +1,9 @@
 """The search for the capacity of a service: the users of each step, and the findings.
 
-The search doubles the users until a threshold is broken, the goodput stops growing, or the most users
-are reached. If nothing has failed by then, it tries the most users too. Then it narrows the gap
-between the most users without failures and the fewest with failures, likewise for the thresholds, and
-last for the knee: the fewest users that reach nearly the highest goodput.
+The search doubles the users until a threshold is broken, the goodput stops growing, or the most
+users are reached. If nothing has failed by then, it tries the most users too. Then it narrows the
+gap between the most users without failures and the fewest with failures, likewise for the
+thresholds, and last for the knee: the fewest users that reach nearly the highest goodput.
 """
 
 import math
@@ -108,14 +108,14 @@ class CapacitySearch:
         return not fewer or _goodput(step) >= GROWTH * max(fewer)
 
     def gap(self, reached: Reached) -> tuple[int, int] | None:
-        """Return the most users that have not reached something (0 for none), and the fewest that have."""
+        """Return the most users below a bound (0 for none), and the fewest that have reached it."""
         high = min((step.users for step in self.steps if reached(step)), default=None)
         if high is None:
             return None
         return max((step.users for step in self.steps if step.users < high and not reached(step)), default=0), high
 
     def first(self, reached: Reached) -> LoadStep | None:
-        """Return the step with the fewest users that has reached something."""
+        """Return the step with the fewest users that has reached a bound."""
         return min(filter(reached, self.steps), key=lambda step: step.users, default=None)
 
     @property
@@ -156,7 +156,7 @@ def has_broken(step: LoadStep) -> bool:
 
 
 def findings(search: CapacitySearch) -> list[str]:
-    """Return a sentence or two for each limit: of the users, of the thresholds and of the goodput."""
+    """Return a sentence or two for each limit: of users, of thresholds and of goodput."""
     if not any(step.interval.requests for step in search.steps):
         return ["There is no result: there were no requests."]
     return list(_findings(search))

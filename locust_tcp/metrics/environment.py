@@ -6,7 +6,7 @@ from locust.env import Environment
 
 
 class PerEnvironment:
-    """Base of the classes of which each environment has one object, which lives as long as the environment."""
+    """Base class of what each environment has one of, as long as the environment lives."""
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment

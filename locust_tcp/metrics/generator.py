@@ -1,18 +1,18 @@
 """The lag of Locust itself, and the verdict: is the service near its limit, or is Locust?
 
 Lag is the time from a reply's arrival until its user's code runs. All users of a process share one
-thread. Under load, a reply waits until the users before it have had their turn. That wait is a delay
-of the load generator and not of the service: response times do not contain it, and the Load
+thread. Under load, a reply waits until the users before it have had their turn. That wait is a
+delay of the load generator and not of the service: response times do not contain it, and the Load
 generator tab shows it beside them.
 
-Where the kernel gives no arrival times, a timer measures the lag: a greenlet sleeps for TICK seconds
-and measures how late it resumes. The response times then contain the lag.
+Where the kernel gives no arrival times, a timer measures the lag: a greenlet sleeps for TICK
+seconds and measures how late it resumes. The response times then contain the lag.
 
 The rule of the verdict, for each process:
 
-- saturated: its CPU is at CPU_LIMIT or above, or the lag's 95th percentile is at least LAG_LIMIT and
-  at least the service's own 95th percentile, so that replies wait longer for Locust than for the
-  service. If its CPU is below CPU_BUSY all the same, the process does not get its core;
+- saturated: its CPU is at CPU_LIMIT or above, or the lag's 95th percentile is at least LAG_LIMIT
+  and at least the service's own 95th percentile, so that replies wait longer for Locust than for
+  the service. If its CPU is below CPU_BUSY all the same, the process does not get its core;
 - busy: its CPU is at CPU_BUSY or above, or the lag's 95th percentile is at least LAG_LIMIT;
 - room: neither, so that more users or a faster service would result in more requests.
 """
@@ -195,7 +195,7 @@ def verdict(stats: GeneratorStats, response_time: float) -> Verdict:
 
 
 def worst_verdict(processes: Mapping[str, GeneratorStats], response_time: float) -> Verdict:
-    """Return the verdict on the process that is nearest to its limit. Arguments as for `verdict`."""
+    """Return the verdict on the process nearest to its limit. Arguments as for `verdict`."""
     verdicts = {name: verdict(stats, response_time) for name, stats in processes.items() if stats.seconds}
     if not verdicts:
         return Verdict(UNKNOWN, "Nothing has been measured.")
@@ -206,8 +206,8 @@ def worst_verdict(processes: Mapping[str, GeneratorStats], response_time: float)
 def is_generator_bound(processes: Mapping[str, GeneratorStats], interval: Interval) -> bool:
     """Return whether Locust, and not the service, limits the goodput.
 
-    It does if a process has used up its core, or if users spend much of their time with replies that
-    wait for their turn: that share is lag x rate / users (Little's law).
+    It does if a process has used up its core, or if users spend much of their time with replies
+    that wait for their turn: that share is lag x rate / users (Little's law).
 
     Args:
         processes: What each process has counted during the interval.
@@ -224,9 +224,9 @@ class LoadGenerator(PerEnvironment):
     """The figures of this process of Locust, and on a master those that each worker has reported.
 
     Attributes:
-        pending_lags: The lags in seconds of the exchanges since the last tick; None for an unknown lag.
-            Each exchange appends one. The timer counts them by the hundred, which takes half the time.
-            It is the same list for the life of the environment: a client may keep its `append`.
+        pending_lags: The lags in seconds of the exchanges since the last tick; None for an unknown
+            lag. Each exchange appends one, and the timer counts them by the hundred, which takes
+            half the time. The list is never replaced: a client may keep its `append`.
         stats: The figures of this process; on a worker, since its last report.
     """
 
@@ -238,7 +238,7 @@ class LoadGenerator(PerEnvironment):
         self._checked: set[str] = set()  # the workers whose version was compared
 
     def run(self) -> None:
-        """Measure how late a sleeping greenlet resumes, and the CPU time, while a test runs. Never returns."""
+        """Measure the lag by the timer, and the CPU time, while a test runs. Never returns."""
         while True:
             begun, cpu = time.perf_counter(), time.process_time()
             gevent.sleep(TICK)
@@ -286,7 +286,7 @@ class LoadGenerator(PerEnvironment):
             logger.info("Load generator: %s", worst_verdict(processes, self.response_time()).text)
 
     def report(self, data: dict[str, Any], **_: Any) -> None:
-        """Add a worker's figures since its last report to the report that Locust is about to send."""
+        """Add a worker's figures since its last report to the report that Locust sends next."""
         self._count_pending()
         data["generator"] = vars(self.stats)
         data["kit_version"] = VERSION

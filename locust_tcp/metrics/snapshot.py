@@ -22,7 +22,7 @@ Histogram = Counter[float]
 
 
 def percentile(histogram: Histogram, fraction: float) -> float:
-    """Return a percentile in milliseconds, 0 for an empty histogram. `fraction` 0.95 is the 95th percentile."""
+    """Return a percentile in milliseconds (0.95: the 95th), or 0 for an empty histogram."""
     return float(calculate_response_time_percentile(histogram, histogram.total(), fraction))  # type: ignore[arg-type]
 
 
@@ -72,7 +72,7 @@ class Snapshot:
     """The statistics at one moment, counted since their start.
 
     Attributes:
-        at: The moment in seconds, on the clock of time.monotonic.
+        at: The moment in seconds, on time.monotonic's clock.
         requests: As in Interval; so are `failures`, `response_times` and `errors`.
     """
 
@@ -125,7 +125,7 @@ class StatsCollector(PerEnvironment):
     rounds: one report of each worker. An interval then covers the same time of every worker.
 
     Attributes:
-        complete_since: When the first report of the last round arrived, on the clock of time.monotonic.
+        complete_since: When the first report of the last round arrived, on time.monotonic's clock.
     """
 
     def __init__(self, environment: Environment) -> None:

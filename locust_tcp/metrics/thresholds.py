@@ -1,7 +1,7 @@
 """Thresholds of a run, and the exit code that says whether the service kept them.
 
-Only requests after all users were spawned count. A run that breaks a threshold ends with exit code 1,
-a run that can't be judged with 2, any other run with 0.
+Only requests after all users were spawned count. A run that breaks a threshold ends with exit
+code 1, a run that can't be judged with 2, any other run with 0.
 """
 
 import logging
@@ -42,7 +42,7 @@ class Thresholds:
         return cls(options.max_fail_ratio, options.max_percentile, options.min_rps) if options else cls()
 
     def broken(self, interval: Interval) -> list[str]:
-        """Return a line for each broken threshold, with figure and bound. The line about failures is the first."""
+        """Return a line for each broken threshold, with figure and bound; failures come first."""
         lines = []
         if interval.fail_ratio > self.max_fail_ratio:
             lines.append(
@@ -68,7 +68,7 @@ def judge(thresholds: Thresholds, interval: Interval | None, saturated: str | No
     Args:
         thresholds: The thresholds of the run.
         interval: The requests after all users were spawned; None if not all users were.
-        saturated: The verdict on Locust if it was saturated; None if it was not, or if that is accepted.
+        saturated: The verdict on Locust if it was saturated; None if not, or if that is accepted.
 
     Returns:
         The exit code, and the lines that give the reason.

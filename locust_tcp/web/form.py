@@ -1,4 +1,4 @@
-"""Checks of hosts and options before a test starts, on the command line and in the start form alike."""
+"""Checks of hosts and options, on the command line and in the start form alike."""
 
 import argparse
 import logging
@@ -46,7 +46,7 @@ def share(text: str) -> float:
 
 
 def ca_file(text: str) -> str | None:
-    """Check a file of certificates that verify a tls:// service; an argparse type. No name is None."""
+    """Check a file of certificates for tls:// services; an argparse type. No name gives None."""
     if not text:
         return None
     try:
@@ -90,8 +90,8 @@ def check_host(environment: Environment) -> None:
 def check_start_form(environment: Environment) -> None:
     """Refuse wrong values in the start form when Start is pressed.
 
-    Locust's form converts values and checks none: its answer to a wrong number is the last line of a
-    traceback.
+    Locust's form converts values and checks none: its answer to a wrong number is the last line of
+    a traceback.
     """
     if environment.web_ui is None or environment.web_ui.app is None:
         return

@@ -59,7 +59,7 @@ def csv(search: CapacitySearch) -> str:
 
 
 def pictures(search: CapacitySearch) -> list[str]:
-    """Return the findings as HTML, and charts of goodput and 95th percentile by users, with marks."""
+    """Return the findings as HTML, and charts of goodput and 95th percentile by users."""
     if not search.steps:
         return []
     marks = {float(users): ", ".join(words) for users, words in search.marks().items()}

@@ -12,7 +12,7 @@ from locust.env import Environment
 Rows = Callable[[], Sequence[Mapping[str, Any]]]
 Pictures = Callable[[], Sequence[str]]
 
-# Locust's page shows only a table in a tab of ours. This script puts pictures above the table of the tab %s.
+# Locust's page shows only a table in a tab of ours. This script puts pictures above it, in tab %s.
 SHOW_PICTURES = """
 (() => {
   const key = "%s";
@@ -67,7 +67,7 @@ def add_tab(
     csv_rows: Rows | None = None,
     pictures: Pictures | None = None,
 ) -> None:
-    """Add a tab with a table, and a link to its CSV in the Download Data tab. Without a page, do nothing.
+    """Add a tab with a table, and a link to its CSV in the Download Data tab, if there is a page.
 
     Args:
         environment: The environment whose page gets the tab.

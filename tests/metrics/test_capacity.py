@@ -1,4 +1,4 @@
-"""locust_tcp/metrics/capacity.py on services that are made up: the users that are tried, and the findings."""
+"""locust_tcp/metrics/capacity.py on services that are made up: users tried, and findings."""
 
 import random
 

@@ -18,7 +18,7 @@ from locust_tcp.metrics.generator import (
 
 
 def figures(lag: float, cpu: float, *, kernel: bool = True) -> GeneratorStats:
-    """Return figures of a process whose replies all waited `lag` milliseconds, by arrival times or by the timer."""
+    """Return figures of a process all of whose replies waited `lag` milliseconds."""
     stats = GeneratorStats(cpu=cpu, seconds=100.0, users=1)
     stats.observe([lag / 1000 if kernel else None] * 100)
     stats.ticks[lag] += 100

@@ -1,6 +1,6 @@
-"""The locustfile of the kit, with the kernel's arrival times switched off where NO_ARRIVAL_TIMES is set.
+"""The kit's locustfile. If NO_ARRIVAL_TIMES is set, the kernel's arrival times are switched off.
 
-At the end it prints how many exchanges had none.
+At the end it prints how many exchanges had no arrival time.
 """
 
 import os

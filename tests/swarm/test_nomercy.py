@@ -60,7 +60,7 @@ class Swarm(NamedTuple):
     def findings(self) -> str:
         """Wait for the end of the swarm and its exit code 0; return the findings."""
         assert self.ends() == 0, self.locust.output
-        # Locust's own greenlets may fail at the end, such as the one that writes a CSV that is closed already.
+        # Locust's own greenlets may fail at the end, such as the writer of a CSV that is closed.
         assert not re.search(r'File ".*/(nomercy|locust_tcp/.+)\.py"', self.locust.output), self.locust.output
         return "\n".join(row["What was found out"] for row in kit.rows(self.csv) if not row["Users"])
 
@@ -71,7 +71,7 @@ class Swarm(NamedTuple):
 
     @property
     def is_alone(self) -> bool:
-        """Whether the machine always had an idle core; otherwise the machine may limit the goodput."""
+        """Whether the machine had an idle core; otherwise it may limit the goodput itself."""
         return all(float(row["All cores (%)"]) < 95 for row in kit.rows(self.csv) if row["Users"])
 
     def goodput(self) -> dict[int, float]:

@@ -256,6 +256,6 @@ def test_the_thresholds_of_the_start_form_are_judged_at_stop(tmp_path: Path) -> 
 
 
 def requests(url: str) -> int:
-    """Return how many requests Locust has counted; the CSV is not a second old, as the page's figures may be."""
+    """Return how many requests Locust has counted, from the CSV: the page's may be a second old."""
     with urllib.request.urlopen(f"{url}stats/requests/csv") as response:
         return sum(int(row["Request Count"]) for row in csv.DictReader(io.TextIOWrapper(response, "utf-8")))
