@@ -1,8 +1,8 @@
-"""Locust's Hello World, aimed at a service that does not speak HTTP. Every request fails on purpose.
+"""Locust's Hello World, aimed at a service without HTTP. Every request fails, on purpose.
 
 Run `locust -f babylocustfile.py`, press Start and open the Failures tab. HTTP is text in lines, so
-the capitalization server treats `GET /hello HTTP/1.1` as a line and sends it back in upper case. The
-HTTP client expects `HTTP/1.1 200 OK` and reports BadStatusLine('GET /HELLO HTTP/1.1').
+the capitalization server treats `GET /hello HTTP/1.1` as a line and sends it back in upper case.
+The HTTP client expects `HTTP/1.1 200 OK` and reports BadStatusLine('GET /HELLO HTTP/1.1').
 
 That is worth seeing once: the connection works, the server answers at once, the response times look
 splendid, and still no request succeeds. A reply is a success only after it was checked, and a load

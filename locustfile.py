@@ -1,8 +1,8 @@
 """A swarm on the capitalization server: run `locust`, open http://localhost:8089, press Start.
 
-The server sends back each line in upper case. A swarm is many simulated users that send lines at the
-same time. This file says what a user does, how often, and which reply is right. For a service of your
-own, copy this file and change it.
+The server sends back each line in upper case. A swarm is many simulated users that send lines at
+the same time. This file says what a user does, how often, and which reply is right. For a service
+of your own, copy this file and change it.
 """
 
 import sys
@@ -18,8 +18,8 @@ from locust_tcp import TcpUser, ca_file, number, on_schedule, start_service
 HOST = "tcp://localhost:59898"  # the service, unless the Host field or --host names another
 STOP_TIMEOUT = 1  # seconds for stopped users to finish their exchange, so that both sides count it
 
-# If nothing listens on HOST, this starts the bundled server, which ends with Locust. For a service of
-# your own, put its command here, or delete this and start your service yourself.
+# If nothing listens on HOST, this starts the bundled server, which ends with Locust. For a service
+# of your own, put its command here, or delete this and start your service yourself.
 start_service(
     HOST,
     [sys.executable, "-m", "capserver", "--end-with-input"],
@@ -96,7 +96,7 @@ def add_options(parser: LocustArgumentParser) -> None:
         default="yes",
         help="with a tls:// host: whether its certificate has to be trusted and for its name",
     )
-    # Rebalancing is an option of Locust: the users of a worker that is gone go to the other workers.
+    # An option of Locust: the users of a worker that is gone go to the other workers.
     parser.set_defaults(stop_timeout=STOP_TIMEOUT, enable_rebalancing=True)
 
 
