@@ -79,10 +79,10 @@ def add_options(parser: LocustArgumentParser) -> None:
         "--rate",
         type=number("requests per second", zero=True),
         default=0.0,
-        help="requests per second of each user, on a schedule; 0: each when the last is answered",
+        help="requests per second of each user, on a schedule; 0: the next request follows the last reply",
     )
     parser.add_argument(
-        "--arrivals", choices=["even", "poisson"], default="even", help="with a rate: evenly spaced, or at random"
+        "--arrivals", choices=["even", "poisson"], default="even", help="with a rate: evenly spaced or at random"
     )
     parser.add_argument(
         "--tls-ca",
@@ -94,7 +94,7 @@ def add_options(parser: LocustArgumentParser) -> None:
         "--tls-verify",
         choices=["yes", "no"],
         default="yes",
-        help="with a tls:// host: whether its certificate has to be trusted and for its name",
+        help="with a tls:// host: whether its certificate must be trusted and match its name",
     )
     # An option of Locust: the users of a worker that is gone go to the other workers.
     parser.set_defaults(stop_timeout=STOP_TIMEOUT, enable_rebalancing=True)

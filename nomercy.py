@@ -46,13 +46,13 @@ def add_options(parser: LocustArgumentParser) -> None:
         "--step-time",
         type=number("seconds"),
         default=STEP_TIME,
-        help="seconds of each step when all users are spawned",
+        help="seconds of each step, counted when its users are spawned",
     )
     parser.add_argument(
         "--settle-time",
         type=number("seconds", zero=True),
         default=SETTLE_TIME,
-        help="seconds at the start of each step that are not measured",
+        help="seconds of these that are not measured, at the start",
     )
     parser.set_defaults(max_fail_ratio=MAX_FAIL_RATIO)
 
