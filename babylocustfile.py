@@ -1,12 +1,12 @@
-"""Locust's Hello World, aimed at a service that does not speak HTTP. Every request fails, on purpose.
+"""Locust's Hello World, aimed at a service without HTTP. Every request fails, on purpose.
 
 Run `locust -f babylocustfile.py`, press Start and open the Failures tab. HTTP is text in lines, so
-the capitalization server takes `GET /hello HTTP/1.1` for a line and sends it back in upper case.
-The HTTP client, which wanted to read `HTTP/1.1 200 OK`, reports BadStatusLine('GET /HELLO HTTP/1.1').
+the capitalization server treats `GET /hello HTTP/1.1` as a line and sends it back in upper case.
+The HTTP client expects `HTTP/1.1 200 OK` and reports BadStatusLine('GET /HELLO HTTP/1.1').
 
 That is worth seeing once: the connection works, the server answers at once, the response times look
-splendid, and still not one request succeeded. A response is not a success before somebody has looked
-at it, and a load test has to speak the protocol of the service. locustfile.py does both.
+splendid, and still no request succeeds. A reply is a success only after it was checked, and a load
+test must speak the protocol of its service. locustfile.py does both.
 """
 
 import sys
@@ -26,7 +26,7 @@ start_service(
 
 
 class HelloWorldUser(HttpUser):
-    """A user who asks for two pages, once a second."""
+    """A user that requests two pages, once a second."""
 
     host = HOST
     wait_time = constant(1)

@@ -1,12 +1,12 @@
-"""A skeleton for a service of your own. It needs Locust, and can do without the rest of this kit.
+"""A skeleton for a service of your own. It needs Locust, and works without the rest of this kit.
 
-Run `locust -f locustfile-sample.py`: it works as it is, and every request fails, because the two
-places marked FILL IN are still empty. Fill in the first and the failures of `connect` go away, fill
-in the second and you have a load test.
+Run `locust -f locustfile-sample.py`: it runs as it is, and every request fails, because the two
+places marked FILL IN are still empty. Fill in the first, and `connect` no longer fails. Fill in the
+second, and you have a load test.
 
 Is your service plain TCP, with lines or length-prefixed messages? Then copy locustfile.py instead:
-its TcpUser already does what is hard about that. This file is for everything else that Python can
-talk to: UDP, a database, a message queue, a client library.
+its TcpUser already does the hard part. This file is for everything else that Python can use: UDP, a
+database, a message queue, a client library.
 """
 
 import contextlib
@@ -16,18 +16,18 @@ from typing import Any
 
 from locust import User, constant, task
 
-with contextlib.suppress(ImportError):  # where this kit is at hand: its digits, its promises, its Load generator tab
+with contextlib.suppress(ImportError):  # optional: adds digits, thresholds and the Load generator tab
     import locust_tcp  # noqa: F401
 
-HOST = "tcp://localhost:12345"  # of your service; the Host field and --host say otherwise
+HOST = "tcp://localhost:12345"  # your service, unless the Host field or --host names another
 
 
 class NotFilledIn(Exception):
-    """A placeholder is still in its place."""
+    """A place marked FILL IN is still empty."""
 
 
 def connect(host: str) -> Any:
-    """Connect to the service and return what a request is sent with."""
+    """Connect to the service and return what `exchange` needs to send a request."""
     # FILL IN (1 of 2), instead of the next two lines. For example:
     #     return socket.create_connection(("localhost", 12345), timeout=5)
     print(f"locustfile-sample.py: this is where a user connects to {host}")
@@ -35,7 +35,7 @@ def connect(host: str) -> Any:
 
 
 def exchange(connection: Any) -> bytes:
-    """Send one realistic request, wait for its reply, and return that. Raise where it is not right."""
+    """Send one realistic request and return its reply. Raise an exception if the reply is wrong."""
     # FILL IN (2 of 2), instead of the next two lines. For example:
     #     connection.sendall(b"hello\n")
     #     reply = connection.makefile("rb").readline()
@@ -47,7 +47,7 @@ def exchange(connection: Any) -> bytes:
 
 
 class SampleUser(User):
-    """One simulated user: connects once, then makes a request every second. Nothing to fill in here."""
+    """One simulated user. It connects once and then sends a request every second."""
 
     host = HOST
     wait_time = constant(1)
@@ -61,15 +61,15 @@ class SampleUser(User):
             self.timed("request", lambda: exchange(self.connection))
 
     def timed(self, name: str, action: Callable[[], Any]) -> Any:
-        """Do `action`, tell Locust how long it took and how it ended, and return its result.
+        """Run `action`, report its time and outcome to Locust, and return its result.
 
-        A failure drops the connection: what is left in it belongs to a request that is over.
+        A failure drops the connection: what is left in it belongs to an earlier request.
         """
         result = failure = None
         begun = time.perf_counter()
         try:
             result = action()
-        except Exception as error:  # a user that is stopped is no Exception: it fires nothing
+        except Exception as error:  # stopping a user raises no Exception: it reports nothing
             failure = error
             self.connection = None
         self.environment.events.request.fire(

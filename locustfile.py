@@ -1,8 +1,8 @@
 """A swarm on the capitalization server: run `locust`, open http://localhost:8089, press Start.
 
-The server sends back each line in upper case. A swarm is many simulated users, all doing that at
-once. What a user does, how often, and which answer is the right one stands below; for a service of
-your own, this is the file to copy and change.
+The server sends back each line in upper case. A swarm is many simulated users that send lines at
+the same time. This file says what a user does, how often, and which reply is right. For a service
+of your own, copy this file and change it.
 """
 
 import sys
@@ -15,11 +15,11 @@ from locust.env import Environment
 
 from locust_tcp import TcpUser, ca_file, number, on_schedule, start_service
 
-HOST = "tcp://localhost:59898"  # where the users go when the Host field or --host says nothing else
-STOP_TIMEOUT = 1  # seconds that stopped users get to finish their exchange, so that both sides count it
+HOST = "tcp://localhost:59898"  # the service, unless the Host field or --host names another
+STOP_TIMEOUT = 1  # seconds for stopped users to finish their exchange, so that both sides count it
 
-# Nobody there? Then the bundled server is started, and ends with Locust. For a service of your own,
-# name your own command here, or delete this and start your service yourself.
+# If nothing listens on HOST, this starts the bundled server, which ends with Locust. For a service
+# of your own, put its command here, or delete this and start your service yourself.
 start_service(
     HOST,
     [sys.executable, "-m", "capserver", "--end-with-input"],
@@ -27,7 +27,7 @@ start_service(
 )
 
 WORD = "hello"
-# Upper case is not always as long as lower case: each ß becomes SS, each ﬁ becomes FI.
+# Upper case may be longer than lower case: each ß becomes SS, each ﬁ becomes FI.
 SENTENCE = "ein süßer ﬁsch grüßt die weiße ὀδύσσεια"
 LONG_LINE = "all work and no play makes jack a dull boy " * 760  # about 32 KB
 
@@ -35,28 +35,28 @@ LONG_LINE = "all work and no play makes jack a dull boy " * 760  # about 32 KB
 class CapitalizationUser(TcpUser):
     """One simulated user.
 
-    Locust starts as many of these as you ask for. Each has a connection of its own and does one
-    thing after the other: it picks a task at random, does it, waits, picks the next.
+    Locust starts as many of these as you ask for. Each has its own connection and runs one task
+    after the other: it picks a task at random, runs it, waits, and picks the next.
     """
 
     host = HOST
 
-    # The number is the task's weight: of ten tasks that a user does, about six are `word`, three
-    # `sentence` and one `long_line`. Each method marked @task is one thing that a user may do.
+    # Each method marked @task is a task. The number is its weight: of ten tasks that a user runs,
+    # about six are `word`, three are `sentence` and one is `long_line`.
     @task(6)
     def word(self) -> None:
-        # One line goes out and one comes back. `name` is the row in the statistics that it counts
-        # for, and `expect` the reply that is right: any other one is a failure, however fast it came.
+        # Send one line and read one line. `name` is the row of the statistics in which the request
+        # counts, and `expect` is the right reply: any other reply is a failure, however fast it is.
         self.client.request(WORD, name="word", expect=WORD.upper())
 
     @task(3)
     def sentence(self) -> None:
-        # Beyond ASCII the server has to decode, and what comes back has another length.
+        # Text beyond ASCII: the server must decode it, and the reply has another length.
         self.client.request(SENTENCE, name="sentence", expect=SENTENCE.upper())
 
     @task(1)
     def long_line(self) -> None:
-        # More than one packet holds: what counts here is how fast bytes get through.
+        # Too long for one packet: here the time depends on how fast bytes are transferred.
         self.client.request(LONG_LINE, name="long line", expect=LONG_LINE.upper())
 
 
@@ -79,10 +79,10 @@ def add_options(parser: LocustArgumentParser) -> None:
         "--rate",
         type=number("requests per second", zero=True),
         default=0.0,
-        help="requests per second of each user, on a schedule; 0: each when the last is answered",
+        help="requests per second of each user, on a schedule; 0: the next request follows the last reply",
     )
     parser.add_argument(
-        "--arrivals", choices=["even", "poisson"], default="even", help="with a rate: evenly spaced, or at random"
+        "--arrivals", choices=["even", "poisson"], default="even", help="with a rate: evenly spaced or at random"
     )
     parser.add_argument(
         "--tls-ca",
@@ -94,15 +94,15 @@ def add_options(parser: LocustArgumentParser) -> None:
         "--tls-verify",
         choices=["yes", "no"],
         default="yes",
-        help="with a tls:// host: whether its certificate has to be trusted and for its name",
+        help="with a tls:// host: whether its certificate must be trusted and match its name",
     )
-    # Users of a worker that is gone go to the others: an option of Locust, with which nobody has to think of it.
+    # An option of Locust: the users of a worker that is gone go to the other workers.
     parser.set_defaults(stop_timeout=STOP_TIMEOUT, enable_rebalancing=True)
 
 
 @events.test_start.add_listener
 def apply_options(environment: Environment, **_: Any) -> None:
-    """Give the users the options of the start form."""
+    """Apply the options of the start form to the users."""
     options: Any = environment.parsed_options
     CapitalizationUser.connection = options.connection
     CapitalizationUser.timeout = options.timeout
@@ -114,5 +114,5 @@ def apply_options(environment: Environment, **_: Any) -> None:
 
 @events.init.add_listener
 def apply_edited_options(environment: Environment, **_: Any) -> None:
-    """Give them those of the form that Edit opens, too."""
+    """Apply the options of the form that Edit opens, too."""
     environment.events.spawning_complete.add_listener(lambda **_: apply_options(environment))

@@ -8,7 +8,7 @@ from locust.env import Environment
 
 from benchmarks.plain_locustfile import LINE, NAME, PlainUser
 from locust_tcp import Connection, TcpUser
-from locust_tcp.metrics import generator
+from locust_tcp.metrics.generator import LoadGenerator
 
 __all__ = ["KitUser", "PlainUser"]
 
@@ -29,5 +29,5 @@ class KitUser(TcpUser):
 @events.test_stop.add_listener
 def tell_fallbacks(environment: Environment, **_: Any) -> None:
     """Print how many exchanges the kernel gave no arrival time for."""
-    accounts = generator.accounts(environment).values()
-    print(f"fallbacks: {sum(each.fallbacks for each in accounts)} of {sum(each.exchanges for each in accounts)}")
+    processes = LoadGenerator.of(environment).processes().values()
+    print(f"fallbacks: {sum(each.fallbacks for each in processes)} of {sum(each.exchanges for each in processes)}")

@@ -1,6 +1,6 @@
-"""Raw TCP for Locust: a user whose client times each exchange and fires Locust's `request` event."""
+"""Raw TCP for Locust: a user whose client times each exchange and fires the `request` event."""
 
-from locust_tcp.metrics import thresholds
+from locust_tcp import plugin
 from locust_tcp.pacing import on_schedule
 from locust_tcp.patches import reports
 from locust_tcp.service import start_service
@@ -19,5 +19,6 @@ __all__ = [
     "on_schedule",
     "reports",
     "start_service",
-    "thresholds",
 ]
+
+plugin.install()

@@ -1,22 +1,19 @@
 """TcpClient and TcpUser: time each exchange and fire Locust's `request` event, once."""
 
-import contextlib
 import logging
-import signal
 import time
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-import gevent
 from gevent.pool import Group
-from locust import User, events
+from locust import User
 from locust.env import Environment
 from locust.user.task import LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING
 
-from locust_tcp.metrics.generator import account, noticed
+from locust_tcp.metrics.generator import LoadGenerator
 from locust_tcp.metrics.snapshot import REQUEST_TYPE
 from locust_tcp.patches.overhead import RequestEvent
-from locust_tcp.transport.connection import Connection, keep_arrival_times
+from locust_tcp.transport.connection import Connection
 from locust_tcp.transport.endpoint import Endpoint
 from locust_tcp.transport.errors import CONNECT, NOT_TEXT, REPLY, WRONG, TcpError
 
@@ -29,36 +26,9 @@ Reply = str | bytes
 _endpoints: dict[tuple[str | None, str | None, bool], Endpoint] = {}  # shared by all users of this process
 
 
-@events.test_start.add_listener
-def _forget_addresses(environment: Environment, **_: Any) -> None:
-    _endpoints.clear()  # a service may have moved since the last test
-
-
-@events.init.add_listener
-def _interrupt_nobody_else(**_: Any) -> None:
-    """Have Ctrl-C interrupt Locust's main greenlet, which then stops the users as Stop does.
-
-    By itself it interrupts whichever greenlet is running: under load that is a user in the middle
-    of an exchange, which ends with a traceback and is missing from the counts.
-    """
-    main, hub = gevent.getcurrent(), gevent.get_hub()
-    gevent.signal_handler(signal.SIGINT, lambda: hub.loop.run_callback(main.throw, KeyboardInterrupt))
-
-
-@events.init.add_listener
-def _allow_open_files(**_: Any) -> None:
-    """Raise the soft limit of open files to the hard one: Locust by itself stops at 10,000."""
-    with contextlib.suppress(ImportError, OSError, ValueError):  # Windows has no such limit
-        import resource
-
-        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-@events.init.add_listener
-def _keep_arrival_times(**_: Any) -> None:
-    if Connection.kernel_times:
-        keep_arrival_times()
+def forget_addresses(**_: Any) -> None:
+    """Look every host up again: a service may have moved since the last test."""
+    _endpoints.clear()
 
 
 class Slot(NamedTuple):
@@ -75,6 +45,8 @@ class TcpClient:
     def __init__(self, user: "TcpUser") -> None:
         self._user = user
         self._fire = RequestEvent(user, REQUEST_TYPE).fire
+        self._generator = LoadGenerator.of(user.environment)
+        self._count_lag = self._generator.pending_lags.append
         self._connection: Connection | None = None
         service = user.host, user.tls_ca, user.tls_verify
         if service not in _endpoints:
@@ -115,14 +87,14 @@ class TcpClient:
         held_up = 0.0  # seconds by which an earlier exchange has kept this one from being sent
         if user.slot is not None:
             late = time.perf_counter() - user.slot.due
-            account.observe_schedule(late, user.slot.gap)
+            self._generator.stats.observe_schedule(late, user.slot.gap)
             held_up = late if user.slot.held_up else 0.0
             user.slot = None
         try:
             connection.send(data, user.timeout)
             reply = read(connection) if read else connection.read_until(user.eol)
             taken, lag = connection.times()
-            noticed.append(lag)
+            self._count_lag(lag)
             connection.end()
             if read is None and isinstance(reply, bytes):
                 reply = reply[: -len(user.eol)].decode()

@@ -140,7 +140,7 @@ def limit(page: Page, picture: Path) -> None:
     fill(page, {"timeout": "1", "wait": "0.05", "maxUsers": "100"})
     press(page, "Start")
     show(page, "Limit")
-    finding = page.get_by_text("The highest rate with all promises kept")
+    finding = page.get_by_text("The highest goodput with all thresholds kept")
     expect(finding).to_be_visible(timeout=180_000)
     page.set_viewport_size({"width": WIDTH, "height": TALL})
     take(page, picture, page.locator("table"))

@@ -1,8 +1,8 @@
 """Three significant digits, below a millisecond too."""
 
-# Below each limit in milliseconds, how many buckets a millisecond has. Three significant digits from a
-# microsecond up are 900 buckets for each power of ten: at most 8,101 for times up to 1000 seconds, of
-# which a run fills some hundreds.
+# Below each limit in milliseconds, the number of buckets that a millisecond has. Three significant
+# digits from a microsecond up are 900 buckets for each power of ten: at most 8,101 for times up to
+# 1000 seconds, of which a run fills some hundreds.
 _BUCKETS = ((0.01, 100_000), (0.1, 10_000), (1.0, 1000), (10.0, 100), (100.0, 10), (1000.0, 1))
 
 

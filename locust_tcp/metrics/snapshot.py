@@ -1,4 +1,4 @@
-"""What Locust's statistics say of a stretch of time: read them at its beginning and at its end."""
+"""What Locust's statistics say about an interval: the difference of two snapshots."""
 
 import time
 from collections import Counter, deque
@@ -12,65 +12,85 @@ from locust.env import Environment
 from locust.runners import WORKER_REPORT_INTERVAL, MasterRunner
 from locust.stats import RequestStats, StatsEntry, StatsError, calculate_response_time_percentile
 
+from locust_tcp.metrics.environment import PerEnvironment
 from locust_tcp.transport.errors import CONNECT
 
-REQUEST_TYPE = "TCP"  # the Type column of our own requests and connects
+REQUEST_TYPE = "TCP"  # the Type column of TcpUser's requests and connects
+
+Histogram = Counter[float]
+"""Milliseconds, rounded to three significant digits, and how often each occurred."""
+
+
+def percentile(histogram: Histogram, fraction: float) -> float:
+    """Return a percentile in milliseconds (0.95: the 95th), or 0 for an empty histogram."""
+    return float(calculate_response_time_percentile(histogram, histogram.total(), fraction))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """The requests of a stretch of time.
+class Interval:
+    """The requests of an interval.
 
-    A connect is no request, but one that fails is a request that could not be made. Response times
-    are in milliseconds.
+    A successful connect is not a request. A failed connect counts as a failed request: the request
+    that needed the connection could not be sent.
+
+    Attributes:
+        seconds: The length of the interval.
+        requests: The number of requests, failed ones included.
+        failures: The number of failed requests.
+        response_times: The response times of the requests.
+        errors: The number of failures by their text.
     """
 
     seconds: float
     requests: int
     failures: int
-    times: "Counter[float]" = field(repr=False)
+    response_times: Histogram = field(repr=False)
     errors: Counter[str]
-    """How often requests have failed, by the failure's text."""
 
     @property
-    def rate(self) -> float:
-        """Requests per second that did not fail."""
+    def goodput(self) -> float:
+        """Successful requests per second."""
         return (self.requests - self.failures) / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def fail_ratio(self) -> float:
-        """The share of the requests that failed, from 0 to 1; where there were none it is 0."""
+        """The share of the requests that failed, from 0 to 1; 0 without requests."""
         return self.failures / self.requests if self.requests else 0.0
 
-    def percentile(self, percent: float) -> float:
-        """Return a percentile of the response times; where there were none it is 0."""
-        return float(calculate_response_time_percentile(self.times, self.times.total(), percent))  # type: ignore[arg-type]
+    def percentile(self, fraction: float) -> float:
+        """Return a percentile of the response times in milliseconds; 0 without requests."""
+        return percentile(self.response_times, fraction)
 
     @cached_property
     def p95(self) -> float:
-        """The 95th percentile of the response times."""
+        """The 95th percentile of the response times in milliseconds."""
         return self.percentile(0.95)
 
 
 @dataclass(frozen=True)
-class Reading:
-    """The statistics at a moment, since they began."""
+class Snapshot:
+    """The statistics at one moment, counted since their start.
 
-    at: float  # on time.monotonic's clock
+    Attributes:
+        at: The moment in seconds, on time.monotonic's clock.
+        requests: As in Interval; so are `failures`, `response_times` and `errors`.
+    """
+
+    at: float
     requests: int
     failures: int
-    times: "Counter[float]" = field(repr=False)
+    response_times: Histogram = field(repr=False)
     errors: Counter[str]
 
     @classmethod
-    def of(cls, stats: RequestStats) -> "Reading":
-        """Read the statistics."""
-        return NOTHING.plus(stats.entries.values(), stats.errors.values(), time.monotonic())
+    def of(cls, stats: RequestStats) -> "Snapshot":
+        """Take a snapshot of the statistics now."""
+        return EMPTY.plus(stats.entries.values(), stats.errors.values(), time.monotonic())
 
-    def plus(self, entries: Iterable[StatsEntry], errors: Iterable[StatsError], at: float) -> "Reading":
-        """Return what there is with some more, at another time."""
+    def plus(self, entries: Iterable[StatsEntry], errors: Iterable[StatsError], at: float) -> "Snapshot":
+        """Return a snapshot of the moment `at` with more entries and errors added."""
         requests, failures = self.requests, self.failures
-        times: Counter[Any] = self.times.copy()
+        response_times: Counter[Any] = self.response_times.copy()
         texts = self.errors.copy()
         for entry in entries:
             failures += entry.num_failures
@@ -78,74 +98,75 @@ class Reading:
                 requests += entry.num_failures
             else:
                 requests += entry.num_requests
-                times.update(entry.response_times)
+                response_times.update(entry.response_times)
         for error in errors:
-            texts[StatsError.parse_error(error.error)] += error.occurrences  # as the Failures page has it
-        return Reading(at, requests, failures, times, texts)
+            texts[StatsError.parse_error(error.error)] += error.occurrences  # the text of the Failures tab
+        return Snapshot(at, requests, failures, response_times, texts)
 
-    def since(self, earlier: "Reading") -> Stretch:
-        """Return the stretch from an earlier reading to this one."""
-        return Stretch(
+    def since(self, earlier: "Snapshot") -> Interval:
+        """Return the interval from an earlier snapshot to this one."""
+        return Interval(
             self.at - earlier.at,
             self.requests - earlier.requests,
             self.failures - earlier.failures,
-            self.times - earlier.times,
+            self.response_times - earlier.response_times,
             self.errors - earlier.errors,
         )
 
 
-NOTHING = Reading(0.0, 0, 0, Counter(), Counter())
-"""What the statistics were before the test."""
+EMPTY = Snapshot(0.0, 0, 0, Counter(), Counter())
+"""The statistics before any request."""
 
 
-class Meter:
-    """Reads the statistics of an environment.
+class StatsCollector(PerEnvironment):
+    """Takes snapshots of an environment's statistics.
 
-    A master knows only what its workers have reported, each every few seconds. Its readings are of
-    rounds, in which each worker has reported once: so a stretch has as much of one worker as of any other.
+    A master only has what its workers report, every few seconds. So its snapshots contain complete
+    rounds: one report of each worker. An interval then covers the same time of every worker.
+
+    Attributes:
+        complete_since: When the first report of the last round arrived, on time.monotonic's clock.
     """
 
     def __init__(self, environment: Environment) -> None:
-        self._environment = environment
-        self._reports: dict[str, deque[tuple[float, dict[str, Any]]]] = {}  # of rounds that are not complete
-        self._heard: dict[str, float] = {}
-        self._last: Reading | None = None
+        super().__init__(environment)
+        self._pending: dict[str, deque[tuple[float, dict[str, Any]]]] = {}  # reports of incomplete rounds
+        self._last_report_at: dict[str, float] = {}
+        self._last: Snapshot | None = None
         self.complete_since = 0.0
-        """When the first report of the last round came, on time.monotonic's clock."""
-        environment.events.test_start.add_listener(self._forget)
-        environment.events.reset_stats.add_listener(self._forget)
-        environment.events.worker_report.add_listener(self._reported)
 
-    def read(self) -> Reading | None:
-        """Return the newest reading; None where a round is still to come."""
+    def snapshot(self) -> Snapshot | None:
+        """Return the newest snapshot; None on a master that has no complete round yet."""
         if isinstance(self._environment.runner, MasterRunner):
             return self._last
-        return Reading.of(self._environment.stats)
+        return Snapshot.of(self._environment.stats)
 
-    def _forget(self, **_: Any) -> None:
-        self._reports.clear()
+    def reset(self, **_: Any) -> None:
+        """Forget all reports: a test starts, or the statistics were reset."""
+        self._pending.clear()
         self._last = None
 
-    def _reported(self, client_id: str, data: dict[str, Any], **_: Any) -> None:
+    def add_report(self, client_id: str, data: dict[str, Any], **_: Any) -> None:
+        """Add a worker's report; a snapshot is made when the round is complete."""
         now = time.monotonic()
-        self._heard[client_id] = now
-        if client_id not in self._reports:  # a new one; from its next report on it takes part in the rounds
-            self._reports[client_id] = deque()
-            last = self._last or Reading(now, 0, 0, Counter(), Counter())
+        self._last_report_at[client_id] = now
+        if client_id not in self._pending:  # a new worker: it takes part in the rounds from its next report on
+            self._pending[client_id] = deque()
+            last = self._last or Snapshot(now, 0, 0, Counter(), Counter())
             self._last = self._plus(last, [data], last.at)
             return
-        self._reports[client_id].append((now, data))
-        for client in list(self._reports):
-            if now - self._heard[client] > 2 * WORKER_REPORT_INTERVAL:  # it is gone
-                del self._reports[client]
-        while all(self._reports.values()):
-            arrivals, reports = zip(*(queue.popleft() for queue in self._reports.values()), strict=True)
-            self._last = self._plus(self._last or NOTHING, reports, fmean(arrivals))
+        self._pending[client_id].append((now, data))
+        for client in list(self._pending):
+            if now - self._last_report_at[client] > 2 * WORKER_REPORT_INTERVAL:  # it no longer reports
+                del self._pending[client]
+        while all(self._pending.values()):
+            arrivals, reports = zip(*(queue.popleft() for queue in self._pending.values()), strict=True)
+            self._last = self._plus(self._last or EMPTY, reports, fmean(arrivals))
             self.complete_since = min(arrivals)
 
-    def _plus(self, reading: Reading, reports: Iterable[dict[str, Any]], at: float) -> Reading:
+    def _plus(self, snapshot: Snapshot, reports: Iterable[dict[str, Any]], at: float) -> Snapshot:
         for report in reports:
             entries = [StatsEntry.unserialize(entry, self._environment.stats) for entry in report["stats"]]
             errors = [StatsError.unserialize(error) for error in report["errors"].values()]
-            reading = reading.plus(entries, errors, at)
-        return reading
+            snapshot = snapshot.plus(entries, errors, at)
+        return snapshot

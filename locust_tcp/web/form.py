@@ -1,17 +1,14 @@
-"""Options and hosts checked before a test starts, on the command line and in the start form alike."""
+"""Checks of hosts and options, on the command line and in the start form alike."""
 
 import argparse
 import logging
 import math
 import sys
 from collections.abc import Callable
-from typing import Any
 
 from flask import Response, jsonify, request
-from locust import events
-from locust.argument_parser import LocustArgumentParser, default_args_dict, get_parser
+from locust.argument_parser import default_args_dict, get_parser
 from locust.env import Environment
-from locust.runners import WorkerRunner
 
 from locust_tcp.transport.endpoint import Endpoint
 from locust_tcp.transport.tls import tls_context
@@ -21,7 +18,12 @@ logger = logging.getLogger(__name__)
 
 
 def number(unit: str, *, zero: bool = False) -> Callable[[str], float]:
-    """Return an argparse type for a number above 0, or with `zero` from 0. `unit` is for its error."""
+    """Return an argparse type for a number above 0.
+
+    Args:
+        unit: What the number counts, for the error message.
+        zero: Whether 0 is allowed too.
+    """
 
     def parse(text: str) -> float:
         try:
@@ -35,8 +37,16 @@ def number(unit: str, *, zero: bool = False) -> Callable[[str], float]:
     return parse
 
 
+def share(text: str) -> float:
+    """Parse a share of the requests, from 0 to 1; an argparse type."""
+    value = number("requests that may fail", zero=True)(text)
+    if value > 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to 1")
+    return value
+
+
 def ca_file(text: str) -> str | None:
-    """Return a file of certificates that a tls:// service may be verified by, or None for no name; an argparse type."""
+    """Check a file of certificates for tls:// services; an argparse type. No name gives None."""
     if not text:
         return None
     try:
@@ -46,8 +56,8 @@ def ca_file(text: str) -> str | None:
     return text
 
 
-def _bad_host(environment: Environment, host: str | None) -> str | None:
-    """Return what is wrong with `host`, or where there is none, with the user classes' own."""
+def _host_error(environment: Environment, host: str | None) -> str | None:
+    """Return what is wrong with `host`, or without one, with the hosts of the user classes."""
     for user_class in environment.user_classes:
         if issubclass(user_class, TcpUser):
             try:
@@ -57,10 +67,10 @@ def _bad_host(environment: Environment, host: str | None) -> str | None:
     return None
 
 
-def _bad_option(name: str, text: str) -> str | None:
-    """Return what the command line would say to an option's value, or None if it would take it."""
+def _option_error(name: str, text: str) -> str | None:
+    """Return what the command line finds wrong with the value of an option."""
     action = get_parser().args_included_in_web_ui.get(name)
-    if action is None or name in default_args_dict():  # Locust checks its own
+    if action is None or name in default_args_dict():  # Locust checks its own options
         return None
     try:
         value = action.type(text) if callable(action.type) else text
@@ -71,33 +81,28 @@ def _bad_option(name: str, text: str) -> str | None:
     return None
 
 
-@events.init_command_line_parser.add_listener
-def _stay_at_home(parser: LocustArgumentParser) -> None:
-    """Have the web page, which can start a load test on anybody, listen on this machine only."""
-    parser.set_defaults(web_host="127.0.0.1")
-
-
-@events.init.add_listener
-def _check(environment: Environment, **_: Any) -> None:
-    """Refuse a bad --host at once, and bad values in the start form when Start is pressed.
-
-    Locust's own form converts values but checks none, and answers a bad number with a
-    traceback's last line.
-    """
-    if isinstance(environment.runner, WorkerRunner):
-        return  # its host and options come from the master, which has checked them
-    if (environment.host or environment.web_ui is None) and (message := _bad_host(environment, environment.host)):
+def check_host(environment: Environment) -> None:
+    """Exit if --host is wrong, or without a page, if a host of the user classes is."""
+    if (environment.host or environment.web_ui is None) and (message := _host_error(environment, environment.host)):
         sys.exit(f"locust: error: {message}")
+
+
+def check_start_form(environment: Environment) -> None:
+    """Refuse wrong values in the start form when Start is pressed.
+
+    Locust's form converts values and checks none: its answer to a wrong number is the last line of
+    a traceback.
+    """
     if environment.web_ui is None or environment.web_ui.app is None:
         return
 
     @environment.web_ui.app.before_request
-    def check_form() -> Response | None:
+    def check() -> Response | None:
         if request.method != "POST" or not request.path.endswith("/swarm"):
             return None
-        options = (_bad_option(name, text) for name, text in request.form.items() if name != "host")
-        message = _bad_host(environment, request.form.get("host")) or next(filter(None, options), None)
+        errors = (_option_error(name, text) for name, text in request.form.items() if name != "host")
+        message = _host_error(environment, request.form.get("host")) or next(filter(None, errors), None)
         if message is None:
             return None
-        logger.error("Not started: %s", message)  # the form that Edit opens does not show it
+        logger.error("Test not started: %s", message)  # the form that Edit opens does not show the message
         return jsonify({"success": False, "message": message, "host": environment.host})

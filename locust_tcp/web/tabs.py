@@ -9,10 +9,10 @@ from typing import Any
 from flask import Response, make_response, request
 from locust.env import Environment
 
-Table = Callable[[], Sequence[Mapping[str, Any]]]
+Rows = Callable[[], Sequence[Mapping[str, Any]]]
 Pictures = Callable[[], Sequence[str]]
 
-# Locust's page shows a table in a tab of ours, and nothing else. This puts pictures above the one of the tab %s.
+# Locust's page shows only a table in a tab of ours. This script puts pictures above it, in tab %s.
 SHOW_PICTURES = """
 (() => {
   const key = "%s";
@@ -36,7 +36,7 @@ SHOW_PICTURES = """
 
 
 def csv_text(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return a table as CSV. `columns` are the keys of its rows, with their titles."""
+    """Return a table as CSV. `columns` maps the keys of its rows to their headings."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(columns.values())
@@ -45,13 +45,13 @@ def csv_text(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> s
 
 
 def path(environment: Environment, name: str) -> str:
-    """Return where on Locust's server something of that name is, for Flask."""
+    """Return the path of a name on Locust's web server."""
     options = environment.parsed_options
     return f"{(options and options.web_base_path) or ''}/{name}"
 
 
 def download(content: str, kind: str, name: str) -> Response:
-    """Return a response that a browser saves as a file."""
+    """Return a response that the browser saves as a file."""
     response = make_response(content)
     response.headers["Content-Type"] = kind
     response.headers["Content-Disposition"] = f"attachment;filename={name}"
@@ -63,16 +63,20 @@ def add_tab(
     key: str,
     title: str,
     columns: Mapping[str, str],
-    table: Table,
-    csv_table: Table | None = None,
+    rows: Rows,
+    csv_rows: Rows | None = None,
     pictures: Pictures | None = None,
 ) -> None:
-    """Add a tab with a table, and its CSV to the Download Data tab, where there is a page.
+    """Add a tab with a table, and a link to its CSV in the Download Data tab, if there is a page.
 
-    Arguments: the tab's `key` in addresses and its `title`; the table's `columns`, key to title;
-    `table`, which returns its rows and is asked whenever the page asks for the statistics;
-    `csv_table`, which returns those of the CSV, where they are others; and
-    `pictures`, which returns some in SVG, or words in HTML, to be shown above it.
+    Args:
+        environment: The environment whose page gets the tab.
+        key: The tab's name in addresses.
+        title: The tab's title.
+        columns: The keys of the table's rows, and their headings.
+        rows: Returns the rows. It is called whenever the page asks for the statistics.
+        csv_rows: Returns the rows of the CSV if they differ from those of the table.
+        pictures: Returns SVG or other HTML to show above the table.
     """
     if environment.web_ui is None or environment.web_ui.app is None:
         return
@@ -88,15 +92,15 @@ def add_tab(
     def add_rows(response: Response) -> Response:
         if request.path.endswith("/stats/requests") and response.is_json:
             shown = response.get_json()
-            # Locust keeps a response for a second and gives it out again: ours may be in it already.
+            # Locust caches a response for a second: it may contain our rows already.
             others = [extra for extra in shown.get("extended_stats", []) if extra["key"] != key]
-            shown["extended_stats"] = [*others, {"key": key, "data": table()}]
+            shown["extended_stats"] = [*others, {"key": key, "data": rows()}]
             response.set_data(app.json.dumps(shown))
         return response
 
     @environment.web_ui.auth_required_if_enabled
     def send_csv() -> Response:
-        return download(csv_text(columns, (csv_table or table)()), "text/csv", f"{key}_{int(time.time())}.csv")
+        return download(csv_text(columns, (csv_rows or rows)()), "text/csv", f"{key}_{int(time.time())}.csv")
 
     app.add_url_rule(path(environment, f"{key}/csv"), f"{key}_csv", send_csv)
     if pictures is None:

@@ -1,4 +1,6 @@
-"""locust_tcp/metrics/generator.py: the account of a process, and the rule behind the verdict."""
+"""locust_tcp/metrics/generator.py: the figures of a process, and the rule of the verdict."""
+
+from collections import Counter
 
 import pytest
 
@@ -10,17 +12,17 @@ from locust_tcp.metrics.generator import (
     ROOM,
     SATURATED,
     UNKNOWN,
-    Account,
+    GeneratorStats,
     verdict,
 )
 
 
-def account(lag: float, cpu: float, *, kernel: bool = True) -> Account:
-    """A process whose replies all waited `lag` milliseconds, by arrival times or by the timer."""
-    told = Account(cpu=cpu, seconds=100.0, users=1)
-    told.observe([lag / 1000 if kernel else None] * 100)
-    told.ticks[lag] += 100
-    return told
+def figures(lag: float, cpu: float, *, kernel: bool = True) -> GeneratorStats:
+    """Return figures of a process all of whose replies waited `lag` milliseconds."""
+    stats = GeneratorStats(cpu=cpu, seconds=100.0, users=1)
+    stats.observe([lag / 1000 if kernel else None] * 100)
+    stats.ticks[lag] += 100
+    return stats
 
 
 @pytest.mark.parametrize("kernel", [True, False], ids=["arrival times", "timer"])
@@ -43,46 +45,74 @@ def account(lag: float, cpu: float, *, kernel: bool = True) -> Account:
 )
 def test_the_verdict_says_whose_limit_is_near(lag: float, service: float, cpu: float, level: int, kernel: bool) -> None:
     # Without arrival times the lag is part of the response time.
-    told = account(lag, cpu, kernel=kernel)
-    assert verdict(told, service if kernel else service + lag).level == level
+    stats = figures(lag, cpu, kernel=kernel)
+    assert verdict(stats, service if kernel else service + lag).level == level
 
 
 def test_the_verdict_names_its_evidence_and_what_to_do() -> None:
-    text = verdict(account(4.7, 99.0), 0.25).text
+    text = verdict(figures(4.7, 99.0), 0.25).text
     assert text.startswith(
         "Locust is saturated: replies wait 4.7 ms (p95) for Locust, the service takes 0.25 ms; CPU 99 %"
     )
     assert "Add workers: --processes 2" in text
-    assert "the response times contain the wait" in verdict(account(4.7, 99.0, kernel=False), 5.0).text
-    assert "Something keeps it from its core" in verdict(account(4.7, 30.0), 0.25).text
+    assert "the response times contain the wait" in verdict(figures(4.7, 99.0, kernel=False), 5.0).text
+    assert "It does not get its core" in verdict(figures(4.7, 30.0), 0.25).text
 
 
 def test_without_users_or_requests_there_is_no_verdict() -> None:
-    assert verdict(Account(seconds=10.0), 5.0).level == UNKNOWN
-    assert verdict(Account(seconds=10.0, users=1), 0.0).level == UNKNOWN
-    assert verdict(Account(seconds=10.0, cpu=9.5), 5.0).text.startswith("Locust's master is saturated")
+    assert verdict(GeneratorStats(seconds=10.0), 5.0).level == UNKNOWN
+    assert verdict(GeneratorStats(seconds=10.0, users=1), 0.0).level == UNKNOWN
+    assert verdict(GeneratorStats(seconds=10.0, cpu=9.5), 5.0).text.startswith("Locust's master is saturated")
 
 
 def test_users_of_another_kind_are_judged_by_the_timer() -> None:
-    told = Account(seconds=100.0, users=1)
-    told.ticks[4.7] += 100
-    assert verdict(told, 5.0).level == SATURATED
-    assert verdict(told, 50.0).level == BUSY
+    stats = GeneratorStats(seconds=100.0, users=1)
+    stats.ticks[4.7] += 100
+    assert verdict(stats, 5.0).level == SATURATED
+    assert verdict(stats, 50.0).level == BUSY
 
 
-def test_requests_on_a_schedule_are_late_or_have_missed_their_slot() -> None:
-    told = Account()
+def test_requests_on_a_schedule_are_late_or_later_than_the_next() -> None:
+    stats = GeneratorStats()
     for late in (-0.001, 0.0, 0.019, 0.021):  # seconds, of a schedule with a request each 0.02
-        told.observe_schedule(late, 0.02)
-    assert (told.behind, told.missed) == ({0.0: 2, 19.0: 1, 21.0: 1}, 1)
+        stats.observe_schedule(late, 0.02)
+    assert (stats.behind, stats.missed) == ({0.0: 2, 19.0: 1, 21.0: 1}, 1)
 
 
-def test_accounts_add_up() -> None:
-    total = Account()
+def test_reports_add_up() -> None:
+    total = GeneratorStats()
     for lag, users in ((1.0, 10), (3.0, 20)):
-        each = account(lag, 50.0)
+        each = figures(lag, 50.0)
         each.users = users
         each.observe([None])
         total.add(each)
     assert (total.exchanges, total.fallbacks, total.users) == (202, 2, 20)
     assert (total.lag(0.25), total.lag(0.95), total.cpu_percent) == (1.0, 3.0, 50.0)
+
+
+def test_a_report_is_read_as_it_was_sent() -> None:
+    sent = figures(1.5, 50.0)
+    sent.observe_schedule(0.03, 0.02)
+    assert GeneratorStats.from_report(vars(sent)) == sent
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        None,
+        "saturated",
+        [1, 2],
+        {},
+        {"jitter": {1.0: 2}, 7: 8},
+        {"lags": [1], "ticks": "x", "behind": {"a": 1, 1.0: "b", 2.0: 1.5, float("nan"): 1, -1.0: 1}},
+        {"missed": "1", "exchanges": None, "cpu": [], "seconds": float("inf"), "users": True, "fallbacks": -1},
+        {"gone": True},
+    ],
+)
+def test_what_is_unknown_or_of_a_wrong_type_in_a_report_counts_as_nothing(report: object) -> None:
+    assert GeneratorStats.from_report(report) == GeneratorStats()
+
+
+def test_what_is_right_beside_it_counts() -> None:
+    report = {"lags": {1.0: 2, "x": 3}, "exchanges": 2, "seconds": "long", "cpu": 1, "jitter": 4}
+    assert GeneratorStats.from_report(report) == GeneratorStats(lags=Counter({1.0: 2}), exchanges=2, cpu=1)

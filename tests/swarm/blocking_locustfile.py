@@ -1,13 +1,13 @@
-"""A locustfile that is itself the limit, without need of a fast machine: its one task blocks the whole process."""
+"""A locustfile that is itself the limit on any machine: its task blocks the whole process."""
 
 import gevent.monkey
 from locust import constant, task
 
 from locust_tcp import TcpUser
 
-BLOCKED = 0.005  # seconds of each request, in which no other user of the process gets a turn
+BLOCKED = 0.005  # seconds of each request, during which no other user of the process gets a turn
 
-# Locust has put gevent's in the place of the standard library's, in which others get one.
+# Locust has replaced the standard library's sleep by gevent's, during which other users get a turn.
 sleep = gevent.monkey.get_original("time", "sleep")
 
 

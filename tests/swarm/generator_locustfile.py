@@ -1,6 +1,6 @@
-"""The locustfile of the kit, with the kernel's arrival times switched off where NO_ARRIVAL_TIMES is set.
+"""The kit's locustfile. If NO_ARRIVAL_TIMES is set, the kernel's arrival times are switched off.
 
-At the end it prints how many exchanges had none.
+At the end it prints how many exchanges had no arrival time.
 """
 
 import os
@@ -10,7 +10,7 @@ from locust import events
 from locust.env import Environment
 
 from locust_tcp import Connection
-from locust_tcp.metrics import generator
+from locust_tcp.metrics.generator import LoadGenerator
 from locustfile import CapitalizationUser
 
 __all__ = ["CapitalizationUser"]
@@ -20,7 +20,7 @@ if os.environ.get("NO_ARRIVAL_TIMES"):
 
 
 @events.quitting.add_listener
-def tell(environment: Environment, **_: Any) -> None:
+def print_counts(environment: Environment, **_: Any) -> None:
     """Print both counts."""
-    for account in generator.accounts(environment).values():
-        print(f"without arrival time: {account.fallbacks} of {account.exchanges}")
+    for stats in LoadGenerator.of(environment).processes().values():
+        print(f"without arrival time: {stats.fallbacks} of {stats.exchanges}")

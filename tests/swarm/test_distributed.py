@@ -33,7 +33,7 @@ P = TypeVar("P", bound=kit.Program)
 
 
 class Site:
-    """The hosts of a test, and what runs on them: a service, a master with its page, and workers."""
+    """The hosts of a test, which run a service, a master with its page, and workers."""
 
     def __init__(self, stack: contextlib.ExitStack, hosts: list[Host], folder: Path, *service: str) -> None:
         self._stack = stack
@@ -52,7 +52,7 @@ class Site:
         return self.master
 
     def work(self, *options: str) -> kit.Program:
-        """Start a worker, on a host of its own, and wait until the master knows it."""
+        """Start a worker on a host of its own, and wait until it is connected to the master."""
         number = len(self.workers)
         command: tuple[str | Path, ...] = (kit.LOCUST, "--worker", "--master-host", self._at_master.address, *options)
         self.workers.append(self._run(kit.Program, f"worker{number}", self._at_workers[number], *command))
@@ -66,7 +66,7 @@ class Site:
         return running
 
     def ask(self, path: str, form: Mapping[str, object] | None = None) -> str:
-        """Ask the page's server; with a form, post it."""
+        """Send a request to the page's server; with a form, a POST."""
         page = http.client.HTTPConnection(self._at_master.address, PAGE_PORT)
         page.sock = self._stack.enter_context(self._at_master.socket())
         page.sock.settimeout(kit.PATIENCE)
@@ -90,7 +90,7 @@ class Site:
         return json.loads(self.ask("stats/requests"))
 
     def users(self) -> list[int]:
-        """Return the users of each worker that is there, as the page shows them."""
+        """Return the users of each running worker, as the page shows them."""
         return sorted(worker["user_count"] for worker in self.shown()["workers"] if worker["state"] == "running")
 
     def tab(self, key: str = "generator") -> list[dict[str, Any]]:
@@ -103,12 +103,12 @@ class Site:
         return counted(csv.DictReader(io.StringIO(self.ask("stats/requests/csv"))))
 
     def await_requests(self, more: int = REPORTED) -> None:
-        """Wait until the master knows of so many more."""
+        """Wait until the master has counted so many more requests."""
         before = self.counts().total()
         kit.eventually(lambda: self.counts().total() >= before + more)
 
     def stop(self) -> None:
-        """Press Stop, and wait until nobody can send a line any more."""
+        """Press Stop, and wait until all connections are closed."""
         self.ask("stop", {})
         kit.eventually(lambda: self.shown()["user_count"] == 0)
         kit.eventually(lambda: not self.connections())
@@ -119,7 +119,7 @@ class Site:
         return sum(row.split()[3] == ESTABLISHED for row in rows)
 
     def expect_the_servers_totals(self) -> None:
-        """Stop the service; expect that what it tells is what Locust tells, when the last reports are in."""
+        """Stop the service; expect its totals to be Locust's when the last reports are in."""
         lines, connections, errors = self.server.totals()
         kit.eventually(lambda: requests(self.counts()) >= lines)
         counts = self.counts()
@@ -141,13 +141,13 @@ def requests(counts: Mapping[str, int]) -> int:
 
 
 def expect_times_below_a_millisecond(file: Path) -> None:
-    """Expect the times of a service that takes less, which whole milliseconds could not tell."""
-    told = [row for row in kit.rows(file) if row["Name"] in TASKS]
-    assert told
-    for row in told:
+    """Expect times of a fast service, which whole milliseconds could not show."""
+    shown = [row for row in kit.rows(file) if row["Name"] in TASKS]
+    assert shown
+    for row in shown:
         assert 0 < float(row["Min Response Time"]) <= float(row["50%"]) <= float(row["99%"])
         assert float(row["Min Response Time"]) < 1
-    assert any(float(row["50%"]) % 1 for row in told), told
+    assert any(float(row["50%"]) % 1 for row in shown), shown
 
 
 @pytest.fixture
@@ -163,14 +163,14 @@ def hosts() -> Iterator[list[Host]]:
 
 @pytest.fixture
 def stack() -> Iterator[contextlib.ExitStack]:
-    """What ends with the test."""
+    """Contexts that end with the test."""
     with contextlib.ExitStack() as running:
         yield running
 
 
 @pytest.fixture
 def site(stack: contextlib.ExitStack, hosts: list[Host], tmp_path: Path) -> Iterator[Site]:
-    """A service on a host of its own. That no Locust of the site has a traceback to tell is part of the test."""
+    """A service on a host of its own. No process of Locust may log a traceback."""
     made = Site(stack, hosts, tmp_path)
     yield made
     for locust in (made.master, *made.workers):
@@ -234,7 +234,7 @@ def test_the_options_of_the_form_reach_the_workers(site: Site) -> None:
     assert counts["connect"] == requests(counts) >= REPORTED // 2
 
 
-def test_each_worker_keeps_the_schedule_of_the_form_and_tells_its_lag(site: Site) -> None:
+def test_each_worker_keeps_the_schedule_of_the_form_and_reports_its_lag(site: Site) -> None:
     rate = 5  # requests per second of each user
     site.lead()
     site.work()
@@ -297,8 +297,8 @@ def test_a_killed_workers_users_and_counts_are_not_lost(site: Site) -> None:
     site.stop()
     lines, connections, _ = site.server.totals()
     assert connections == USERS + USERS // 2
-    # All that is missing is what the killed worker had not reported yet. A user makes no more than one
-    # request each WAIT seconds; until the survivor's last report is in, that is missing too.
+    # Only what the killed worker had not reported yet is missing. A user makes at most one request
+    # each WAIT seconds; until the survivor's last report is in, that is missing too.
     unreported = USERS // 2 * (WORKER_REPORT_INTERVAL / WAIT + 1)
     kit.eventually(lambda: 0 <= lines - requests(site.counts()) <= unreported)
     assert site.counts()["failures"] == 0

@@ -1,4 +1,4 @@
-"""The verdict on real swarms, and the lag of workers at their master."""
+"""The verdict on real swarms, and the lag of workers on their master."""
 
 import os
 import socket
@@ -25,7 +25,7 @@ def slow(sock: socket.socket) -> None:
 
 @pytest.fixture(params=["arrival times", "timer"])
 def environment(request: pytest.FixtureRequest) -> dict[str, str]:
-    """Both ways to know the lag, of which every test here must make the same."""
+    """Both sources of the lag. Each test has the same result with either."""
     if request.param == "timer":
         return os.environ | {"NO_ARRIVAL_TIMES": "1"}
     if sys.platform != "linux":
@@ -40,7 +40,7 @@ def run(folder: Path, environment: dict[str, str], host: str, *options: str) -> 
     return locust
 
 
-def test_a_slow_service_is_not_held_against_locust(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_a_slow_service_is_no_limit_of_locust(tmp_path: Path, environment: dict[str, str]) -> None:
     with peers.peer(slow) as port:
         locust = run(tmp_path, environment, f"tcp://127.0.0.1:{port}", "--users", "5")
     said = locust.says(
@@ -54,13 +54,13 @@ def test_a_slow_service_is_not_held_against_locust(tmp_path: Path, environment: 
     assert by_timer == ("NO_ARRIVAL_TIMES" in environment)
 
 
-def test_a_fast_service_is_not_blamed_for_a_saturated_locust(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_a_saturated_locust_is_no_limit_of_a_fast_service(tmp_path: Path, environment: dict[str, str]) -> None:
     with kit.server(output=tmp_path / "server") as server:
         locust = run(tmp_path, environment, server.host, "--users", "200", "--spawn-rate", "1000")
-    said = locust.says(
+    match = locust.says(
         "Load generator: Locust is saturated: replies wait ([0-9.]+) ms .*the service takes ([0-9.]+) ms"
     )
-    assert float(said[1]) > 1
+    assert float(match[1]) > 1
 
 
 @needs_linux
@@ -78,7 +78,7 @@ def test_new_connections_have_arrival_times_too(tmp_path: Path) -> None:
     with kit.server(output=tmp_path / "server") as server:
         options = ("--users", "5", "--spawn-rate", "100", "--connection", "per-request", "--wait", "0.1")
         locust = run(tmp_path, dict(os.environ), server.host, *options)
-    told = locust.says(r"without arrival time: (\d+) of (\d+)")
-    without, exchanges = int(told[1]), int(told[2])
+    counts = locust.says(r"without arrival time: (\d+) of (\d+)")
+    without, exchanges = int(counts[1]), int(counts[2])
     assert exchanges > 0
     assert without <= 0.05 * exchanges  # about half, where the kernel may stop in between

@@ -1,7 +1,7 @@
 """nomercy.py on services whose limit is known, and in the browser.
 
-A step takes seconds, in which next to nothing happens: these services wait, and so do their users.
-All the swarms of this file run at the same time.
+A step takes seconds in which next to nothing happens: the services wait, and so do their users.
+All swarms of this file run at the same time.
 """
 
 import contextlib
@@ -9,7 +9,6 @@ import re
 import signal
 import sys
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ from playwright.sync_api import Page, expect
 
 from tests import kit
 from tests.browser import await_state, chromium, chromium_for_tests, fill, new_page, press, show, table, web
+from tests.pages import Parsed
 
 PATIENCE = 120.0  # seconds for a dozen steps
 WAIT = 0.1  # seconds that a user waits between two requests
@@ -38,7 +38,7 @@ SWARMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "no descriptors": ((), (*LOCUSTFILE, *PACED, "--start-users", "20", "--max-users", "80")),
     "few": ((), (*LOCUSTFILE, *PACED, "--start-users", "2", "--max-users", "3")),
     "stopped": ((), (*LOCUSTFILE, *PACED, "--start-users", "2", "--max-users", "200")),
-    "nobody": ((), (*LOCUSTFILE, *PACED, "--start-users", "2", "--max-users", "3")),
+    "refused": ((), (*LOCUSTFILE, *PACED, "--start-users", "2", "--max-users", "3")),
     "half a user": ((), (*LOCUSTFILE, *PACED, "--start-users", "9", "--max-users", "0.5")),
     "baby": (
         (),
@@ -48,46 +48,46 @@ SWARMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 class Swarm(NamedTuple):
-    """A swarm that shows no mercy."""
+    """A swarm with nomercy.py."""
 
     locust: kit.Program
     prefix: str
 
     def ends(self) -> int:
-        """Wait for its end; return its exit code."""
+        """Wait for the end of the swarm; return its exit code."""
         return kit.eventually(lambda: [code for code in [self.locust.process.poll()] if code is not None], PATIENCE)[0]
 
-    def told(self) -> str:
-        """Wait for its end, which is a good one; return what it has found out."""
+    def findings(self) -> str:
+        """Wait for the end of the swarm and its exit code 0; return the findings."""
         assert self.ends() == 0, self.locust.output
-        # Locust's own background jobs have failures of their own, such as a CSV that is closed already.
+        # Locust's own greenlets may fail at the end, such as the writer of a CSV that is closed.
         assert not re.search(r'File ".*/(nomercy|locust_tcp/.+)\.py"', self.locust.output), self.locust.output
         return "\n".join(row["What was found out"] for row in kit.rows(self.csv) if not row["Users"])
 
     @property
     def csv(self) -> Path:
-        """Where its steps and findings are."""
+        """The file of the steps and findings."""
         return Path(f"{self.prefix}_limit.csv")
 
     @property
     def is_alone(self) -> bool:
-        """Whether the machine had a core to spare all the time; where not, a rate may be the machine's."""
+        """Whether the machine had an idle core; otherwise it may limit the goodput itself."""
         return all(float(row["All cores (%)"]) < 95 for row in kit.rows(self.csv) if row["Users"])
 
-    def rates(self) -> dict[int, float]:
-        """Return the good requests per second of each step, by its users."""
+    def goodput(self) -> dict[int, float]:
+        """Return the goodput of each step, by its users."""
         return {int(row["Users"]): float(row["Good requests/s"]) for row in kit.rows(self.csv) if row["Users"]}
 
 
 @pytest.fixture(scope="module")
 def swarms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Swarm]]:
-    """All of them, of which none may end before it has begun."""
+    """All swarms, each started after the one before had begun."""
     running = {}
     with contextlib.ExitStack() as stack:
         for name, (service, options) in SWARMS.items():
             folder = tmp_path_factory.mktemp("swarm")
             scheme = "http" if name == "baby" else "tcp"
-            if name == "nobody":
+            if name == "refused":
                 host = f"tcp://127.0.0.1:{kit.free_port()}"
             else:
                 host = (
@@ -106,123 +106,118 @@ def swarms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Swarm
         yield running
 
 
-def found(pattern: str, told: str) -> re.Match[str]:
-    """Find what matches in what was told."""
-    match = re.search(pattern, told)
-    assert match, told
+def found(pattern: str, findings: str) -> re.Match[str]:
+    """Return the match of a pattern in the findings."""
+    match = re.search(pattern, findings)
+    assert match, findings
     return match
 
 
-def test_a_run_stopped_early_tells_what_there_is(swarms: dict[str, Swarm]) -> None:
+def test_a_run_stopped_early_has_findings(swarms: dict[str, Swarm]) -> None:
     swarm = swarms["stopped"]
     swarm.locust.says("No mercy: 4 users, ")
     swarm.locust.process.send_signal(signal.SIGINT)
-    told = swarm.told()
-    assert "No request failed, with up to " in told
-    assert {2, 4} <= set(swarm.rates())
+    findings = swarm.findings()
+    assert "No request failed, with up to " in findings
+    assert {2, 4} <= set(swarm.goodput())
     assert len(re.findall("No mercy: No request failed", swarm.locust.output)) == 1
     assert Path(f"{swarm.prefix}_limit.html").exists()
 
 
 def test_a_pool_has_a_limit_of_users(swarms: dict[str, Swarm]) -> None:
-    told = swarms["pool"].told()
+    findings = swarms["pool"].findings()
     found(
-        "Failures began at 21 users .*mostly 'reply: timed out'.; 20 users had none. That is the service's limit", told
+        "Failures began at 21 users .*mostly 'reply: timed out'.; 20 users had none. That is the service's limit",
+        findings,
     )
     # A user makes no more than one request each WAIT seconds.
-    match = found(r"The highest rate with all promises kept was (\d+) requests/s, at (\d+) users", told)
+    match = found(r"The highest goodput with all thresholds kept was (\d+) requests/s, at (\d+) users", findings)
     assert 0.7 * 20 / WAIT <= float(match[1]) <= 1.05 * int(match[2]) / WAIT
     assert int(match[2]) in (20, 21, 22)
-    assert "The rate is the service's limit" in told or not swarms["pool"].is_alone
+    assert "The goodput is the service's limit" in findings or not swarms["pool"].is_alone
 
 
 def test_the_findings_are_in_the_log_the_csv_and_the_page(swarms: dict[str, Swarm]) -> None:
     swarm = swarms["pool"]
-    told = swarm.told()
-    for finding in told.splitlines():
+    findings = swarm.findings()
+    for finding in findings.splitlines():
         assert f"No mercy: {finding}\n" in swarm.locust.output
     logged = re.findall(r"No mercy: (\d+) users?, ", swarm.locust.output)
-    assert sorted(swarm.rates()) == sorted(map(int, logged))
-
-    class Words(HTMLParser):
-        def handle_data(self, data: str) -> None:
-            words.append(data)
-
-    words: list[str] = []
-    Words().feed(Path(f"{swarm.prefix}_limit.html").read_text())
-    assert set(told.splitlines()) <= set(words)
-    assert {str(users) for users in swarm.rates()} <= set(words)
+    assert sorted(swarm.goodput()) == sorted(map(int, logged))
+    page = Parsed(Path(f"{swarm.prefix}_limit.html").read_text())
+    assert page.texts["p"] == findings.splitlines()
+    assert {str(users) for users in swarm.goodput()} <= set(page.texts["td"])
 
 
 def test_a_full_server_has_a_limit_of_connections(swarms: dict[str, Swarm]) -> None:
-    told = swarms["full"].told()
-    found("Failures began at 13 users .*; 12 users had none. That is the service's limit", told)
-    assert max(swarms["full"].rates()) == 16, "what is broken is not doubled"
+    findings = swarms["full"].findings()
+    found("Failures began at 13 users .*; 12 users had none. That is the service's limit", findings)
+    assert max(swarms["full"].goodput()) == 16, "users are not doubled after a broken threshold"
 
 
 def test_a_delay_alone_has_no_limit(swarms: dict[str, Swarm]) -> None:
-    told = swarms["delay"].told()
-    assert "No request failed, with up to 20 users." in told
-    sentence = "No limit was found: the rate still grew at 20 users. Allow more: --max-users."
-    assert sentence in told or not swarms["delay"].is_alone
-    rates = swarms["delay"].rates()
-    assert {5, 10, 20} <= set(rates)
-    for users, rate in rates.items():
-        assert 0.75 * users / DELAY <= rate <= 1.05 * users / DELAY, rates
-    match = found(r"percentile of ([\d.]+) ms", told)
+    findings = swarms["delay"].findings()
+    assert "No request failed, with up to 20 users." in findings
+    sentence = "No limit was found: the goodput still grew at 20 users. Allow more: --max-users."
+    assert sentence in findings or not swarms["delay"].is_alone
+    goodput = swarms["delay"].goodput()
+    assert {5, 10, 20} <= set(goodput)
+    for users, rate in goodput.items():
+        assert 0.75 * users / DELAY <= rate <= 1.05 * users / DELAY, goodput
+    match = found(r"percentile of ([\d.]+) ms", findings)
     assert 1000 * DELAY <= float(match[1]) <= 2 * 1000 * DELAY
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="whose limit it is, is known by arrival times")
-def test_a_process_of_locust_that_is_the_limit_is_not_taken_for_the_services(swarms: dict[str, Swarm]) -> None:
-    told = swarms["one process"].told()
-    assert "The rate is Locust's limit, and the service's is still unknown." in told
-    assert "Locust is saturated" in told
-    assert "service's limit" not in told
-    assert "No limit was found" not in told
+@pytest.mark.skipif(sys.platform != "linux", reason="the verdict rests on arrival times")
+def test_the_limit_of_a_process_of_locust_is_not_the_services_limit(swarms: dict[str, Swarm]) -> None:
+    findings = swarms["one process"].findings()
+    assert "The goodput is Locust's limit, and the service's is still unknown." in findings
+    assert "Locust is saturated" in findings
+    assert "service's limit" not in findings
+    assert "No limit was found" not in findings
 
 
-def test_with_another_process_the_limit_moves_and_no_step_is_faster_than_both_can_be(swarms: dict[str, Swarm]) -> None:
-    told = swarms["two processes"].told()
-    one, two = swarms["one process"].rates(), swarms["two processes"].rates()
-    assert "The rate is Locust's limit" in told
+def test_with_a_second_process_the_limit_moves_and_no_step_is_faster_than_both_can_be(swarms: dict[str, Swarm]) -> None:
+    findings = swarms["two processes"].findings()
+    one, two = swarms["one process"].goodput(), swarms["two processes"].goodput()
+    assert "The goodput is Locust's limit" in findings
     assert max(two.values()) > 1.4 * max(one.values()), (one, two)
-    # These bounds are not of this machine: nobody makes more requests than he has time for.
+    # These bounds hold on any machine: each request blocks its process for BLOCKED seconds.
     assert max(one.values()) <= 1.05 / BLOCKED, one
     assert max(two.values()) <= 1.1 * 2 / BLOCKED, two
 
 
 def test_locust_out_of_file_descriptors_is_not_the_services_limit(swarms: dict[str, Swarm]) -> None:
-    told = swarms["no descriptors"].told()
+    findings = swarms["no descriptors"].findings()
     found(
         "Failures began at .*mostly 'connect: Locust out of file descriptors'.*; .* users had none. "
         "That is the limit of Locust's machine: Locust out of file descriptors; .*`ulimit -n 65536`",
-        told,
+        findings,
     )
-    assert "That is the service's limit" not in told
+    assert "That is the service's limit" not in findings
 
 
-def test_it_begins_and_ends_where_it_is_told(swarms: dict[str, Swarm]) -> None:
-    told = swarms["few"].told()
-    assert {2, 3} <= set(swarms["few"].rates()) <= {1, 2, 3}
-    assert "No request failed, with up to 3 users." in told
+def test_the_first_and_the_most_users_are_those_of_the_options(swarms: dict[str, Swarm]) -> None:
+    findings = swarms["few"].findings()
+    assert {2, 3} <= set(swarms["few"].goodput()) <= {1, 2, 3}
+    assert "No request failed, with up to 3 users." in findings
 
 
 def test_there_is_at_least_one_user(swarms: dict[str, Swarm]) -> None:
-    swarms["half a user"].told()
-    assert set(swarms["half a user"].rates()) == {1}
+    swarms["half a user"].findings()
+    assert set(swarms["half a user"].goodput()) == {1}
 
 
-def test_where_nobody_answers_all_fail(swarms: dict[str, Swarm]) -> None:
-    told = swarms["nobody"].told()
-    found("Failures began at 1 user .100 %, mostly 'connect: refused'", told)
-    assert "Not even the fewest users had their promises kept." in told
+def test_where_the_port_is_closed_all_requests_fail(swarms: dict[str, Swarm]) -> None:
+    findings = swarms["refused"].findings()
+    found("Failures began at 1 user .100 %, mostly 'connect: refused'", findings)
+    assert "A threshold was broken even with the fewest users." in findings
 
 
-def test_http_has_no_mercy_either(swarms: dict[str, Swarm]) -> None:
-    told = swarms["baby"].told()
-    found(r"Failures began at 1 user .100 %, mostly .*BadStatusLine.*That is the service's limit", told)
-    assert set(swarms["baby"].rates()) == {1, 2}
+def test_users_of_http_work_too(swarms: dict[str, Swarm]) -> None:
+    findings = swarms["baby"].findings()
+    found(r"Failures began at 1 user .100 %, mostly .*BadStatusLine.*That is the service's limit", findings)
+    assert set(swarms["baby"].goodput()) == {1, 2}
 
 
 @pytest.fixture
@@ -243,7 +238,7 @@ def test_the_page_shows_the_steps_the_findings_and_two_pictures(page: Page, tmp_
         fill(page, quick | {"wait": "0.1", "timeout": "0.5", "host": server.host})
         press(page, "Start")
         show(page, "Limit")
-        locust.says("No mercy: The highest rate")
+        locust.says("No mercy: The highest goodput")
         await_state(page, "stopped")
 
         drawings = page.locator("#limit-pictures svg")
@@ -282,7 +277,7 @@ def test_the_page_shows_the_steps_the_findings_and_two_pictures(page: Page, tmp_
         assert [row["What was found out"] for row in rows if not row["Users"]] == findings
 
 
-def test_reset_in_the_middle_of_a_step_makes_no_nonsense_of_it(page: Page, tmp_path: Path) -> None:
+def test_a_reset_in_the_middle_of_a_step_starts_it_anew(page: Page, tmp_path: Path) -> None:
     files = ("-f", "locustfile.py,nomercy.py")
     with kit.server(output=tmp_path / "server") as server, web(*files, output=tmp_path / "locust") as (locust, url):
         page.goto(url)
@@ -291,11 +286,11 @@ def test_reset_in_the_middle_of_a_step_makes_no_nonsense_of_it(page: Page, tmp_p
         press(page, "Start")
         locust.says("No mercy: 2 users, ")
         kit.eventually(lambda: page.request.get(f"{url}stats/requests").json()["user_count"] == 4)
-        page.wait_for_timeout(3000)  # until its measured part has begun; what is tested is what comes then
+        page.wait_for_timeout(3000)  # until the measured part of the step has begun
         press(page, "Reset")
-        rate = locust.says(r"No mercy: 4 users, (\S+) good requests/s")[1]
+        rate = locust.says(r"No mercy: 4 users, goodput (\S+) requests/s")[1]
         assert 0 < float(rate) <= 1.05 * 4 / WAIT
-        locust.says("No mercy: The highest rate")
+        locust.says("No mercy: The highest goodput")
 
 
 def test_a_bad_number_of_users_is_one_clear_line(tmp_path: Path) -> None:

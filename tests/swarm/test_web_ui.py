@@ -1,4 +1,4 @@
-"""Locust's own web UI, in a real browser: what a person sees and clicks from the form to the report."""
+"""Locust's own web UI in a real browser, from the form to the report."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -46,7 +46,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 @pytest.fixture(scope="module")
 def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a Locust where nobody has started a test, or ought to."""
+    """The address of a Locust in which no test starts."""
     with web(output=tmp_path_factory.mktemp("idle") / "locust") as (_, url):
         yield url
 
@@ -84,7 +84,7 @@ def expect_charts(page: Page) -> None:
 
 
 def download(page: Page, folder: Path) -> dict[str, Path]:
-    """Click on every link of the Download Data tab; return the files by the words on their links."""
+    """Click on every link of the Download Data tab; return the files by the texts of the links."""
     show(page, "Download Data")
     links = page.locator("main").get_by_role("link")
     expect(links).not_to_have_count(0)
@@ -127,7 +127,9 @@ def test_the_opening_form_is_filled_in(page: Page, idle: str) -> None:
         ("host", "http://localhost:1", "host 'http://localhost:1' is not a TCP service: write it as tcp://name:port"),
     ],
 )
-def test_a_wrong_value_is_told_and_nothing_starts(page: Page, idle: str, name: str, value: str, sentence: str) -> None:
+def test_a_wrong_value_is_refused_and_no_test_starts(
+    page: Page, idle: str, name: str, value: str, sentence: str
+) -> None:
     page.goto(idle)
     fill(page, {name: value})
     press(page, "Start")
@@ -153,7 +155,7 @@ def test_a_run_fills_the_table_and_the_charts(page: Page, tmp_path: Path) -> Non
 
         press(page, "Stop")
         await_state(page, "stopped")
-        assert psutil.Process(locust.process.pid).children() == [], "the bundled server is not for other hosts"
+        assert psutil.Process(locust.process.pid).children() == [], "the bundled server started for another host"
         assert "started its service" not in locust.output
 
 
@@ -180,7 +182,7 @@ def test_times_below_a_millisecond_have_three_digits(page: Page, tmp_path: Path)
         assert row["min_response_time"] < 1
 
 
-def test_the_load_generator_tab_tells_lag_and_verdict(page: Page, tmp_path: Path) -> None:
+def test_the_load_generator_tab_shows_lag_and_verdict(page: Page, tmp_path: Path) -> None:
     with swarm(page, tmp_path, GENTLE) as (_, locust, url):
         show(page, "Load Generator")
 
@@ -193,8 +195,8 @@ def test_the_load_generator_tab_tells_lag_and_verdict(page: Page, tmp_path: Path
         assert 0 < float(row()["Lag p50 (ms)"]) <= float(row()["Lag p95 (ms)"]) <= float(row()["Lag p99 (ms)"])
 
         def seconds() -> float:
-            (told,) = page.request.get(f"{url}stats/requests").json()["extended_stats"]
-            return sum(float(each["seconds"]) for each in told["data"])
+            (tab,) = page.request.get(f"{url}stats/requests").json()["extended_stats"]
+            return sum(float(each["seconds"]) for each in tab["data"])
 
         kit.eventually(lambda: seconds() > 2)
         press(page, "Reset")

@@ -1,6 +1,6 @@
-"""Promises on real swarms: what is said at the end, and the exit code.
+"""Thresholds on real swarms: the lines at the end, and the exit code.
 
-All the swarms of this file run at the same time: most of their time they wait.
+All swarms of this file run at the same time: most of their time they wait.
 """
 
 import contextlib
@@ -47,21 +47,21 @@ SWARMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (*PACED, "--max-fail-ratio", "0.1", "--max-p95", "50", "--min-rps", "100"),
     ),
     "half may fail": (("--fault", "delay=0.5:100", *HALF_WRONG), (*PACED, "--max-fail-ratio", "0.9", "--min-rps", "5")),
-    "never all there": ((), (*PACED, "--users", "50", "--spawn-rate", "1", "--max-p95", "1000")),
+    "never all spawned": ((), (*PACED, "--users", "50", "--spawn-rate", "1", "--max-p95", "1000")),
     "saturated": ((), (*BLOCKING, "--max-p95", "1000")),
     "saturated, accepted": ((), (*BLOCKING, "--max-p95", "1000", "--accept-saturation")),
     "saturated, accepted, few": ((), (*BLOCKING, "--min-rps", "1000", "--accept-saturation")),
     "saturated, few": ((), (*BLOCKING, "--min-rps", "1000")),
     "saturated, failing": (HALF_WRONG, (*BLOCKING, "--max-fail-ratio", "0.1")),
-    "nothing promised": ((), PACED),
-    "nothing promised, failing": (HALF_WRONG, PACED),
-    "nothing promised, failing, told": (HALF_WRONG, (*PACED, "--exit-code-on-error", "7")),
+    "no thresholds": ((), PACED),
+    "no thresholds, failing": (HALF_WRONG, PACED),
+    "no thresholds, failing, exit code": (HALF_WRONG, (*PACED, "--exit-code-on-error", "7")),
 }
 
 
 @pytest.fixture(scope="module")
 def swarms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, kit.Program]]:
-    """All of them; none may end before it has begun."""
+    """All swarms, each started after the one before had begun."""
     running = {}
     with contextlib.ExitStack() as stack:
         for name, (service, options) in SWARMS.items():
@@ -79,54 +79,54 @@ def swarms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, kit.P
         yield running
 
 
-def judged(locust: kit.Program, code: int) -> list[str]:
-    """Wait for a swarm's end and its exit code; return what is said of promises."""
+def lines(locust: kit.Program, code: int) -> list[str]:
+    """Wait for a swarm's end and its exit code; return the lines about thresholds."""
     assert locust.ends() == code, locust.output
     assert "Traceback" not in locust.output
-    return re.findall(r"Promises (.*)$", locust.output, re.MULTILINE)
+    return re.findall(r"Thresholds (.*)$", locust.output, re.MULTILINE)
 
 
-def test_promises_that_are_kept(swarms: dict[str, kit.Program]) -> None:
-    (line,) = judged(swarms["kept"], KEPT)
-    match = re.fullmatch(r"kept, in (\d+) s with all users there", line)
+def test_thresholds_that_are_kept(swarms: dict[str, kit.Program]) -> None:
+    (line,) = lines(swarms["kept"], KEPT)
+    match = re.fullmatch(r"kept, in (\d+) s with all users", line)
     assert match
     assert 1 <= int(match[1]) <= RUN_TIME + 1
 
 
-def test_a_latency_is_broken_with_figure_and_bound(swarms: dict[str, kit.Program]) -> None:
-    (line,) = judged(swarms["slow"], BROKEN)
+def test_a_threshold_of_latency_is_broken_with_figure_and_bound(swarms: dict[str, kit.Program]) -> None:
+    (line,) = lines(swarms["slow"], BROKEN)
     match = re.fullmatch(r"broken: the 95th percentile was (\S+) ms, at most 50 ms", line)
     assert match
     assert float(match[1]) >= 1000 * DELAY
 
 
-def test_a_rate_is_broken_with_figure_and_bound(swarms: dict[str, kit.Program]) -> None:
-    (line,) = judged(swarms["few"], BROKEN)
-    match = re.fullmatch(r"broken: (\S+) good requests/s, at least 100", line)
+def test_a_threshold_of_goodput_is_broken_with_figure_and_bound(swarms: dict[str, kit.Program]) -> None:
+    (line,) = lines(swarms["few"], BROKEN)
+    match = re.fullmatch(r"broken: goodput was (\S+) requests/s, at least 100", line)
     assert match
     assert 0 < float(match[1]) <= USERS / DELAY
 
 
-def test_failures_are_broken_with_figure_and_bound(swarms: dict[str, kit.Program]) -> None:
-    (line,) = judged(swarms["failing"], BROKEN)
+def test_a_threshold_of_failures_is_broken_with_figure_and_bound(swarms: dict[str, kit.Program]) -> None:
+    (line,) = lines(swarms["failing"], BROKEN)
     match = re.fullmatch(r"broken: (\S+) % of the requests failed, at most 10 %", line)
     assert match
     assert 30 < float(match[1]) < 70
 
 
-def test_each_broken_promise_has_a_line(swarms: dict[str, kit.Program]) -> None:
-    failures, latency, rate = judged(swarms["all"], BROKEN)
+def test_each_broken_threshold_has_a_line(swarms: dict[str, kit.Program]) -> None:
+    failures, latency, rate = lines(swarms["all"], BROKEN)
     assert failures.endswith("of the requests failed, at most 10 %")
     assert latency.endswith("ms, at most 50 ms")
-    assert rate.endswith("good requests/s, at least 100")
+    assert rate.endswith("requests/s, at least 100")
 
 
-def test_a_kept_promise_is_exit_code_0_though_requests_failed(swarms: dict[str, kit.Program]) -> None:
-    (line,) = judged(swarms["half may fail"], KEPT)
+def test_a_kept_threshold_is_exit_code_0_though_requests_failed(swarms: dict[str, kit.Program]) -> None:
+    (line,) = lines(swarms["half may fail"], KEPT)
     assert line.startswith("kept, ")
 
 
-def test_ramp_up_is_not_held_against_the_service(tmp_path: Path) -> None:
+def test_requests_of_the_ramp_up_do_not_count(tmp_path: Path) -> None:
     port = kit.free_port()
     options = ("--users", "20", "--spawn-rate", "4", "--run-time", "9s", "--wait", "0.2", "--max-fail-ratio", "0")
     command = (kit.LOCUST, "-f", "locustfile.py", "--headless", "--host", f"tcp://127.0.0.1:{port}", *options)
@@ -135,12 +135,12 @@ def test_ramp_up_is_not_held_against_the_service(tmp_path: Path) -> None:
         locust.says(r"^TCP +connect +\d+ +[1-9]")  # nobody listens, and a part of the users is there
         assert "All users spawned" not in locust.output
         with peers.peer(peers.capitalizing, port):  # listens at once, as no program can
-            (line,) = judged(locust, KEPT)
+            (line,) = lines(locust, KEPT)
     assert line.startswith("kept, ")
     assert "connect: refused" in locust.output
 
 
-def test_what_fails_with_all_users_there_is_held_against_the_service(tmp_path: Path) -> None:
+def test_failures_with_all_users_count(tmp_path: Path) -> None:
     # The counterpart: the same failures, later.
     options = ("--users", "5", "--spawn-rate", "100", "--run-time", "6s", "--wait", "0.2", "--max-fail-ratio", "0")
     with kit.server(output=tmp_path / "server") as server:
@@ -148,63 +148,63 @@ def test_what_fails_with_all_users_there_is_held_against_the_service(tmp_path: P
         with kit.program(*command, output=tmp_path / "locust") as locust:
             locust.says(r"^TCP +word +[1-9]")
             assert server.stop() == 0
-            (line,) = judged(locust, BROKEN)
+            (line,) = lines(locust, BROKEN)
     assert re.fullmatch(r"broken: \S+ % of the requests failed, at most 0 %", line)
 
 
-def test_without_a_request_there_is_nothing_to_judge(tmp_path: Path) -> None:
+def test_without_requests_a_run_is_not_judged(tmp_path: Path) -> None:
     with peers.peer(peers.mute) as port:
         command = (kit.LOCUST, *PACED, "--headless", "--host", f"tcp://127.0.0.1:{port}", "--max-p95", "1000")
         with kit.program(*command, output=tmp_path / "locust") as locust:
-            assert judged(locust, NOT_JUDGED) == ["not judged: no requests after all users were there"]
+            assert lines(locust, NOT_JUDGED) == ["not judged: no requests after all users were spawned"]
 
 
-def test_while_users_are_missing_there_is_nothing_to_judge(swarms: dict[str, kit.Program]) -> None:
-    assert judged(swarms["never all there"], NOT_JUDGED) == ["not judged: no requests after all users were there"]
+def test_before_all_users_are_spawned_a_run_is_not_judged(swarms: dict[str, kit.Program]) -> None:
+    assert lines(swarms["never all spawned"], NOT_JUDGED) == ["not judged: no requests after all users were spawned"]
 
 
 @needs_linux
-def test_a_saturated_locust_can_not_judge(swarms: dict[str, kit.Program]) -> None:
-    (line,) = judged(swarms["saturated"], NOT_JUDGED)
-    assert re.fullmatch(r"not judged: Locust is saturated: .* Or accept that: --accept-saturation\.", line)
-    broken, not_judged = judged(swarms["saturated, few"], NOT_JUDGED)
-    assert broken.endswith("good requests/s, at least 1000")
+def test_a_saturated_locust_does_not_judge(swarms: dict[str, kit.Program]) -> None:
+    (line,) = lines(swarms["saturated"], NOT_JUDGED)
+    assert re.fullmatch(r"not judged: Locust is saturated: .* To judge all the same: --accept-saturation\.", line)
+    broken, not_judged = lines(swarms["saturated, few"], NOT_JUDGED)
+    assert broken.endswith("requests/s, at least 1000")
     assert not_judged.startswith("not judged: Locust is saturated: ")
 
 
 def test_a_saturated_locust_judges_where_that_is_accepted(swarms: dict[str, kit.Program]) -> None:
-    (kept,) = judged(swarms["saturated, accepted"], KEPT)
+    (kept,) = lines(swarms["saturated, accepted"], KEPT)
     assert kept.startswith("kept, ")
-    (broken,) = judged(swarms["saturated, accepted, few"], BROKEN)
-    match = re.fullmatch(r"broken: (\S+) good requests/s, at least 1000", broken)
+    (broken,) = lines(swarms["saturated, accepted, few"], BROKEN)
+    match = re.fullmatch(r"broken: goodput was (\S+) requests/s, at least 1000", broken)
     assert match
     assert float(match[1]) <= 1.05 / BLOCKED
 
 
 def test_requests_that_fail_are_the_services_though_locust_is_saturated(swarms: dict[str, kit.Program]) -> None:
-    (line,) = judged(swarms["saturated, failing"], BROKEN)
+    (line,) = lines(swarms["saturated, failing"], BROKEN)
     assert line.endswith("of the requests failed, at most 10 %")
 
 
 def test_workers_are_judged_together(swarms: dict[str, kit.Program]) -> None:
-    (line,) = judged(swarms["two processes kept"], KEPT)
+    (line,) = lines(swarms["two processes kept"], KEPT)
     assert line.startswith("kept, ")
-    (line,) = judged(swarms["two processes failing"], BROKEN)
+    (line,) = lines(swarms["two processes failing"], BROKEN)
     assert line.endswith("of the requests failed, at most 10 %")
 
 
-def test_workers_are_not_taken_for_faster_than_they_can_be(swarms: dict[str, kit.Program]) -> None:
-    (line,) = judged(swarms["two processes broken"], BROKEN)
-    match = re.fullmatch(r"broken: (\S+) good requests/s, at least 450", line)
+def test_the_goodput_of_workers_is_not_higher_than_they_can_reach(swarms: dict[str, kit.Program]) -> None:
+    (line,) = lines(swarms["two processes broken"], BROKEN)
+    match = re.fullmatch(r"broken: goodput was (\S+) requests/s, at least 450", line)
     assert match
-    # A bound that no machine passes, as each request blocks its process for so long.
+    # These bounds hold on any machine: each request blocks its process for BLOCKED seconds.
     assert float(match[1]) <= 1.05 * 2 / BLOCKED
 
 
-def test_without_promises_the_exit_codes_are_locusts_own(swarms: dict[str, kit.Program]) -> None:
-    assert judged(swarms["nothing promised"], 0) == []
-    assert judged(swarms["nothing promised, failing"], 1) == []
-    assert judged(swarms["nothing promised, failing, told"], 7) == []
+def test_without_thresholds_the_exit_codes_are_locusts_own(swarms: dict[str, kit.Program]) -> None:
+    assert lines(swarms["no thresholds"], 0) == []
+    assert lines(swarms["no thresholds, failing"], 1) == []
+    assert lines(swarms["no thresholds, failing, exit code"], 7) == []
 
 
 @pytest.mark.parametrize(
@@ -224,15 +224,15 @@ def test_a_bad_value_is_one_clear_line(tmp_path: Path, option: str, value: str, 
     assert "Traceback" not in locust.output
 
 
-def test_on_the_page_promises_are_made_in_the_form_and_judged_at_stop(tmp_path: Path) -> None:
+def test_the_thresholds_of_the_start_form_are_judged_at_stop(tmp_path: Path) -> None:
     with (
         kit.server(*HALF_WRONG, output=tmp_path / "server") as server,
         web(output=tmp_path / "locust") as (locust, url),
     ):
 
-        def post(**promises: str) -> bool:
-            """Press Start; return whether that was a success."""
-            form = {"user_count": "2", "spawn_rate": "10", "wait": "0.05", "host": server.host, **promises}
+        def post(**thresholds: str) -> bool:
+            """Press Start; return whether the test started."""
+            form = {"user_count": "2", "spawn_rate": "10", "wait": "0.05", "host": server.host, **thresholds}
             with urllib.request.urlopen(f"{url}swarm", urllib.parse.urlencode(form).encode()) as response:
                 return bool(json.load(response)["success"])
 
@@ -244,17 +244,17 @@ def test_on_the_page_promises_are_made_in_the_form_and_judged_at_stop(tmp_path: 
         kit.eventually(lambda: requests(url) > 50)
         stop()
         locust.says("Load generator:")
-        assert "Promises" not in locust.output, "nothing was promised"
+        assert "Thresholds" not in locust.output, "there were none"
 
         assert post(max_fail_ratio="0.1")
         kit.eventually(lambda: locust.output.count("All users spawned") == 2)
         kit.eventually(lambda: requests(url) > 50)
-        assert "Promises" not in locust.output
+        assert "Thresholds" not in locust.output
         stop()
-        locust.says(r"Promises broken: \S+ % of the requests failed, at most 10 %")
+        locust.says(r"Thresholds broken: \S+ % of the requests failed, at most 10 %")
 
 
 def requests(url: str) -> int:
-    """Return how many requests Locust has counted; the CSV is not a second old, as the page's figures may be."""
+    """Return how many requests Locust has counted, from the CSV: the page's may be a second old."""
     with urllib.request.urlopen(f"{url}stats/requests/csv") as response:
         return sum(int(row["Request Count"]) for row in csv.DictReader(io.TextIOWrapper(response, "utf-8")))

@@ -1,0 +1,120 @@
+"""What the kit adds to Locust: its options, and what it does at which event.
+
+This is the only module that adds listeners and options. All of it serves users of any kind, and
+nothing of it runs at a request.
+"""
+
+import contextlib
+import functools
+import signal
+from typing import Any
+
+import gevent
+from locust import events
+from locust.argument_parser import LocustArgumentParser
+from locust.env import Environment
+from locust.runners import WorkerRunner
+
+from locust_tcp.metrics.generator import LoadGenerator
+from locust_tcp.metrics.snapshot import StatsCollector
+from locust_tcp.metrics.thresholds import Judge, Thresholds
+from locust_tcp.transport.connection import Connection, keep_arrival_times
+from locust_tcp.user import forget_addresses
+from locust_tcp.web import form, generator_tab
+
+
+@functools.cache
+def install() -> None:
+    """Add the options and listeners. A second call does nothing."""
+    events.init_command_line_parser.add_listener(_add_options)
+    events.init.add_listener(_init)
+    events.test_start.add_listener(forget_addresses)
+
+
+def _add_options(parser: LocustArgumentParser) -> None:
+    # The page can start a load test on any host: by default only this machine reaches it.
+    parser.set_defaults(web_host="127.0.0.1")
+    parser.add_argument(
+        "--max-fail-ratio",
+        type=form.share,
+        default=Thresholds.max_fail_ratio,
+        help="threshold: the share of requests that may fail, such as 0.01; 1: no threshold",
+    )
+    parser.add_argument(
+        "--max-p95",
+        dest="max_percentile",  # Locust's page would send the value of a max_p95 as max_p9_5
+        type=form.number("milliseconds", zero=True),
+        default=Thresholds.max_p95,
+        help="threshold: the 95th percentile of the response times in milliseconds; 0: no threshold",
+    )
+    parser.add_argument(
+        "--min-rps",
+        type=form.number("requests per second", zero=True),
+        default=Thresholds.min_goodput,
+        help="threshold: goodput, the successful requests per second; 0: no threshold",
+    )
+    parser.add_argument(
+        "--accept-saturation",
+        action="store_true",
+        help="judge the thresholds even if Locust itself is saturated",
+    )
+
+
+def _init(environment: Environment, **_: Any) -> None:
+    """Prepare a process of Locust: a worker, a master, or both in one."""
+    is_worker = isinstance(environment.runner, WorkerRunner)
+    if not is_worker:  # a worker's host and options come from its master, which has checked them
+        form.check_host(environment)
+        form.check_start_form(environment)
+
+    _interrupt_main_greenlet()
+    _raise_limit_of_open_files()
+    if Connection.kernel_times:
+        keep_arrival_times()
+
+    hooks = environment.events
+    generator = LoadGenerator.of(environment)
+    gevent.spawn(generator.run)
+    hooks.test_start.add_listener(generator.reset)
+    hooks.reset_stats.add_listener(generator.reset)
+    if environment.reset_stats:  # --reset-stats
+        hooks.spawning_complete.add_listener(generator.reset)
+    if is_worker:
+        hooks.report_to_master.add_listener(generator.report)
+        return
+    hooks.worker_report.add_listener(generator.add_report)
+    hooks.test_stop.add_listener(generator.log_verdict)
+    generator_tab.add(environment)
+
+    collector = StatsCollector.of(environment)
+    hooks.test_start.add_listener(collector.reset)
+    hooks.reset_stats.add_listener(collector.reset)
+    hooks.worker_report.add_listener(collector.add_report)
+
+    judge = Judge(environment)
+    hooks.test_start.add_listener(judge.reset)
+    hooks.reset_stats.add_listener(judge.stats_reset)
+    hooks.worker_report.add_listener(judge.take_start)
+    hooks.spawning_complete.add_listener(judge.all_users_spawned)
+    # A headless run sets its exit code at the end, when the last reports of workers have arrived.
+    headless = environment.parsed_options and environment.parsed_options.headless
+    (hooks.quitting if headless else hooks.test_stop).add_listener(judge.finish)
+
+
+def _interrupt_main_greenlet() -> None:
+    """Make Ctrl-C interrupt Locust's main greenlet, which then stops the users as Stop does.
+
+    Otherwise Ctrl-C interrupts the greenlet that is running. Under load that is a user in the
+    middle of an exchange: it ends with a traceback, and its exchange is missing from the counts.
+    """
+    main, hub = gevent.getcurrent(), gevent.get_hub()
+    gevent.signal_handler(signal.SIGINT, lambda: hub.loop.run_callback(main.throw, KeyboardInterrupt))
+
+
+def _raise_limit_of_open_files() -> None:
+    """Raise the soft limit of open files to the hard limit: Locust raises it to 10,000 only."""
+    with contextlib.suppress(ImportError, OSError, ValueError):  # Windows has no such limit
+        import resource
+
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

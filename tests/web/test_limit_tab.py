@@ -1,0 +1,87 @@
+"""locust_tcp/web/limit_tab.py: rows, CSV, pictures and report of a search."""
+
+import csv
+import io
+from xml.etree import ElementTree
+
+import pytest
+
+from locust_tcp.metrics.capacity import CapacitySearch, findings
+from locust_tcp.metrics.generator import BUSY, ROOM, SATURATED, UNKNOWN
+from locust_tcp.web import limit_tab
+from locust_tcp.web.limit_tab import COLUMNS, csv_rows, pictures, report, rows
+from tests.made_up_services import PAUSE, explore, pool_of, step, tried
+from tests.pages import Parsed
+
+
+def test_the_table_is_sorted_by_users_and_marks_what_was_found() -> None:
+    search = explore(5, 640, pool_of(20))
+    shown = rows(search)
+    assert [row["users"] for row in shown] == sorted(tried(search))
+    notes = {row["users"]: row["note"] for row in shown}
+    assert notes[20] == "knee; highest goodput"
+    assert notes[21] == "failures begin; threshold broken; 1.19 % of the requests failed, at most 1 %"
+    assert notes[5] == ""
+    (row,) = (row for row in shown if row["users"] == 20)
+    assert row == {
+        "users": 20,
+        "seconds": 5.0,
+        "rate": 200.0,
+        "failures": 0.0,
+        "p50": 10.0,
+        "p95": 10.0,
+        "p99": 10.0,
+        "machine": 20,
+        "note": "knee; highest goodput",
+        "load": "room",
+    }
+
+
+@pytest.mark.parametrize("level", [UNKNOWN, ROOM, BUSY, SATURATED])
+def test_every_row_has_every_column(level: int) -> None:
+    search = explore(5, 640, lambda users: step(users, users / PAUSE, users, level=level))
+    for row in (*rows(search), *csv_rows(search)):
+        assert list(row) == list(COLUMNS)
+    assert {row["load"] for row in rows(search)} < {"unknown", "room", "little room", "saturated"}
+
+
+def test_the_csv_has_the_steps_and_then_the_findings() -> None:
+    search = explore(5, 640, pool_of(20))
+    read = list(csv.DictReader(io.StringIO(limit_tab.csv(search))))
+    count = len(search.steps)
+    assert [row["Users"] for row in read[:count]] == [str(users) for users in sorted(tried(search))]
+    assert [row["What was found out"] for row in read[count:]] == findings(search)
+    assert {row["Users"] for row in read[count:]} == {""}
+
+
+HOSTILE = "<script>alert('a & b')</script>"
+
+
+def test_the_report_is_a_page_in_which_texts_of_failures_are_only_texts() -> None:
+    search = explore(5, 640, lambda users: step(users, users / PAUSE, 0 if users < 50 else 100, how=HOSTILE))
+    page = Parsed(report(search))
+    assert "script" not in page.tags
+    assert page.tags.count("svg") == 2
+    assert page.tags.count("table") == 1
+    assert page.tags.count("tr") == 1 + len(search.steps)
+    assert any(repr(HOSTILE) in text for text in page.texts["p"])
+    assert page.texts["p"] == findings(search)
+
+
+def test_the_pictures_are_the_findings_and_two_drawings_with_the_marks() -> None:
+    search = explore(5, 640, pool_of(20))
+    *words, rates, times = pictures(search)
+    assert words == [f"<p>{finding}</p>" for finding in (text.replace("'", "&#x27;") for text in findings(search))]
+    for drawing in (rates, times):
+        texts = [element.text for element in ElementTree.fromstring(drawing).iter() if element.get("class") == "mark"]
+        assert texts == ["knee, highest goodput", "failures begin, threshold broken"]
+    assert pictures(CapacitySearch(5, 640)) == []
+    search.is_over = False
+    assert pictures(search)[0] == "<p>The search is still running.</p>", "findings may still change"
+
+
+def test_pictures_and_report_exist_without_requests() -> None:
+    search = explore(5, 640, lambda users: step(users, 0.0))
+    page = Parsed(report(search))
+    assert page.tags.count("svg") == 2
+    assert page.texts["p"] == ["There is no result: there were no requests."]
