@@ -16,7 +16,7 @@ from locust.env import Environment
 from locust_tcp import TcpUser, ca_file, number, on_schedule, start_service
 
 HOST = "tcp://localhost:59898"  # where the users go when the Host field or --host says nothing else
-STOP_TIMEOUT = 1  # seconds that stopped users get to finish their exchange, so that both sides count it
+STOP_TIMEOUT = "1"  # seconds that stopped users get to finish their exchange, so that both sides count it
 
 # Nobody there? Then the bundled server is started, and ends with Locust. For a service of your own,
 # name your own command here, or delete this and start your service yourself.

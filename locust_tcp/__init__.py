@@ -1,8 +1,11 @@
 """Raw TCP for Locust: a user whose client times each exchange and fires Locust's `request` event."""
 
+from locust import events
+
+from locust_tcp import patches
 from locust_tcp.metrics import thresholds
 from locust_tcp.pacing import on_schedule
-from locust_tcp.patches import reports
+from locust_tcp.patches.page import serve_unrounded
 from locust_tcp.service import start_service
 from locust_tcp.transport.connection import Connection
 from locust_tcp.transport.errors import TcpError
@@ -17,7 +20,10 @@ __all__ = [
     "ca_file",
     "number",
     "on_schedule",
-    "reports",
     "start_service",
     "thresholds",
 ]
+
+patches.apply_all()
+events.init.add_listener(patches.warn_of_lost)
+events.init.add_listener(serve_unrounded)
