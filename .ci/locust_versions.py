@@ -4,7 +4,7 @@ Each gets an environment of its own in a temporary folder. Ends non-zero where a
 where the web page, the CSV or the report has no sub-millisecond digits. A release that is newer than
 the kit may miss digits, as the warning in its log says.
 
-env/bin/python .ci/locust_versions
+env/bin/python .ci/locust_versions.py
 """
 
 import json
@@ -29,17 +29,17 @@ def run(version: str, folder: Path) -> str:
     requirements = ["-r", str(kit.KIT / "requirements.txt"), *([f"locust=={version}"] if version else [])]
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(folder / "bin/python"))
-    subprocess.run([*pip, "install", "-q", "--no-compile", *requirements], check=True)
+    subprocess.run([*pip, "install", "-qq", "--no-compile", *requirements], check=True)
 
-    port, files = kit.free_port(), folder / "run"
-    swarm = ("--autostart", "-u", "4", "-r", "4", "-t", str(SECONDS), "--autoquit", "0", "--web-port", str(port))
+    port = kit.free_port()
+    swarm = ("--autostart", "-u", "4", "-r", "4", "-t", str(SECONDS), "--web-port", str(port))
     with kit.server(output=folder / "server") as server:
         command = (folder / "bin/locust", "-f", "locustfile.py", "--web-host", "127.0.0.1", "--host", server.host)
-        results = ("--csv", files, "--html", folder / "report.html")
-        with kit.program(*command, *swarm, *results, output=folder / "log") as locust:
-            locust.says("All users spawned")
-            page = kit.eventually(lambda: stats(port))
-            code = locust.ends()
+        with kit.program(*command, *swarm, "--csv", folder / "run", output=folder / "log") as locust:
+            locust.says("run-time limit reached")
+            page = json.loads(download(port, "requests"))["stats"]
+            report = download(port, "report")
+            code = locust.stop()
         answered = server.totals()[0]
     assert code == 0, locust.output
     assert "Traceback" not in locust.output, locust.output
@@ -49,7 +49,7 @@ def run(version: str, folder: Path) -> str:
     digits = {
         "page": has_digits(row[key] for row in page for key in row if "response_time" in key),
         "CSV": has_digits(row[key] for row in csv for key in row if key.endswith("%")),
-        "report": "ResponseTime\",title:\"Median (ms)\",round:6" in (folder / "report.html").read_text(),
+        "report": 'title:"Median (ms)",round:6' in report,
     }
     (installed,) = re.findall(r"Starting Locust ([\w.]+)", locust.output)
     warning = re.search(r"Locust .* is not a release that this kit was tested with.*", locust.output)
@@ -60,17 +60,16 @@ def run(version: str, folder: Path) -> str:
     return f"Locust {installed}: {answered} lines, three digits"
 
 
-def stats(port: int) -> list[dict[str, float]]:
-    """Return the rows of the page's table, once there are requests."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/stats/requests", timeout=kit.PATIENCE) as response:
-        rows: list[dict[str, float]] = json.load(response)["stats"]
-    return rows if rows[-1]["num_requests"] > 100 else []
+def download(port: int, name: str) -> str:
+    """Return what the page has of the statistics."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/stats/{name}", timeout=kit.PATIENCE) as response:
+        text: str = response.read().decode()
+    return text
 
 
 def has_digits(times: Iterable[float | str]) -> bool:
-    """Say whether times are rounded to three digits, some of them below a millisecond."""
-    values = [float(each) for each in times]
-    return all(value == float(f"{value:.3g}") for value in values) and any(0 < value < 1 for value in values)
+    """Say whether some times have digits below a millisecond."""
+    return any(0 < float(time) < 1 for time in times)
 
 
 def main() -> None:
