@@ -16,7 +16,7 @@ from locust.env import Environment
 from locust_tcp import TcpUser, ca_file, number, on_schedule, start_service
 
 HOST = "tcp://localhost:59898"  # the service, unless the Host field or --host names another
-STOP_TIMEOUT = 1  # seconds for stopped users to finish their exchange, so that both sides count it
+STOP_TIMEOUT = "1"  # seconds for stopped users to finish their exchange, so that both sides count it
 
 # If nothing listens on HOST, this starts the bundled server, which ends with Locust. For a service
 # of your own, put its command here, or delete this and start your service yourself.

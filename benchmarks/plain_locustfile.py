@@ -1,6 +1,6 @@
 """The users that speed.py and truth.py measure the kit's beside.
 
-Nothing here imports the kit, which replaces some of Locust's own code with faster code: for all users of the process.
+Nothing here imports the kit: its patches give all users of the process finer histograms.
 """
 
 import socket

@@ -195,6 +195,7 @@ def main() -> int:
         clients = [
             Client("plain Locust user", BUNDLED, locust("plain_locustfile.py", "PlainUser", users)),
             Client("the kit's user", BUNDLED, kit_user),
+            Client("the kit's user, with events", BUNDLED, locust("truth_locustfile.py", "EventUser", users)),
             Client("Locust's FastHttpUser", HTTP, locust("plain_locustfile.py", "WebUser", users)),
             Client("gevent, no Locust", BUNDLED, lambda port, seconds: (*sockets, str(port), users, str(seconds))),
         ]

@@ -10,7 +10,7 @@ from benchmarks.plain_locustfile import LINE, NAME, PlainUser
 from locust_tcp import Connection, TcpUser
 from locust_tcp.metrics.generator import LoadGenerator
 
-__all__ = ["KitUser", "PlainUser"]
+__all__ = ["EventUser", "KitUser", "PlainUser"]
 
 if os.environ.get("NO_ARRIVAL_TIMES"):  # cost.py's other half
     Connection.kernel_times = False
@@ -24,6 +24,12 @@ class KitUser(TcpUser):
     @task
     def word(self) -> None:
         self.client.request(LINE, name=NAME, expect="HELLO WORLD")
+
+
+class EventUser(KitUser):
+    """The kit's user without the shortcut to Locust's statistics."""
+
+    direct_statistics = False
 
 
 @events.test_stop.add_listener

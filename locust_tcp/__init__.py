@@ -2,7 +2,6 @@
 
 from locust_tcp import plugin
 from locust_tcp.pacing import on_schedule
-from locust_tcp.patches import reports
 from locust_tcp.service import start_service
 from locust_tcp.transport.connection import Connection
 from locust_tcp.transport.errors import TcpError
@@ -17,7 +16,6 @@ __all__ = [
     "ca_file",
     "number",
     "on_schedule",
-    "reports",
     "start_service",
 ]
 

@@ -15,9 +15,11 @@ from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.runners import WorkerRunner
 
+from locust_tcp import patches
 from locust_tcp.metrics.generator import LoadGenerator
 from locust_tcp.metrics.snapshot import StatsCollector
 from locust_tcp.metrics.thresholds import Judge, Thresholds
+from locust_tcp.patches.page import serve_unrounded
 from locust_tcp.transport.connection import Connection, keep_arrival_times
 from locust_tcp.user import forget_addresses
 from locust_tcp.web import form, generator_tab
@@ -25,7 +27,8 @@ from locust_tcp.web import form, generator_tab
 
 @functools.cache
 def install() -> None:
-    """Add the options and listeners. A second call does nothing."""
+    """Apply the patches, and add the options and listeners. A second call does nothing."""
+    patches.apply_all()
     events.init_command_line_parser.add_listener(_add_options)
     events.init.add_listener(_init)
     events.test_start.add_listener(forget_addresses)
@@ -62,6 +65,8 @@ def _add_options(parser: LocustArgumentParser) -> None:
 
 def _init(environment: Environment, **_: Any) -> None:
     """Prepare a process of Locust: a worker, a master, or both in one."""
+    patches.warn_of_lost()
+    serve_unrounded(environment)
     is_worker = isinstance(environment.runner, WorkerRunner)
     if not is_worker:  # a worker's host and options come from its master, which has checked them
         form.check_host(environment)

@@ -1,0 +1,56 @@
+"""Changes of Locust itself. Each is applied only to the releases that it was tested with."""
+
+import functools
+import logging
+from importlib.metadata import version
+from typing import Any
+
+from locust_tcp.patches import (
+    console,
+    csv_files,
+    histograms,
+    master,
+    page,
+    percentiles,
+    request_event,
+    rows,
+    task_set,
+)
+
+logger = logging.getLogger(__name__)
+
+PATCHES = (  # each after those that it requires
+    histograms.PATCH,
+    percentiles.PATCH,
+    rows.TABLES,
+    rows.CHARTS,
+    console.PATCH,
+    csv_files.PERCENTILES,
+    csv_files.LAST_ROWS,
+    page.PATCH,
+    master.PATCH,
+    request_event.PATCH,
+    task_set.PATCH,
+)
+
+
+@functools.cache  # once: a patched Locust differs from every release
+def apply_all() -> None:
+    """Apply each patch that fits the installed Locust."""
+    for patch in PATCHES:
+        patch.check()
+    for patch in PATCHES:
+        patch.apply()
+
+
+def warn_of_lost(**_: Any) -> None:
+    """Log one warning that names what is lost with the installed Locust. Listens to Locust's `init` event."""
+    lost = [patch.lost for patch in PATCHES if not patch.applied]
+    differing = sorted({name for patch in PATCHES for name in patch.differing})
+    if lost:
+        logger.warning(
+            "Locust %s is not a release that this kit was tested with. Missing are %s. Changed are %s",
+            version("locust"),
+            "; ".join(lost),
+            ", ".join(differing),
+        )

@@ -46,8 +46,8 @@ def csv_text(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> s
 
 def path(environment: Environment, name: str) -> str:
     """Return the path of a name on Locust's web server."""
-    options = environment.parsed_options
-    return f"{(options and options.web_base_path) or ''}/{name}"
+    base = getattr(environment.parsed_options, "web_base_path", None)  # an option since 2.32.2
+    return f"{base or ''}/{name}"
 
 
 def download(content: str, kind: str, name: str) -> Response:

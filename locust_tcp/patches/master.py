@@ -1,0 +1,36 @@
+"""The master's wait for the last reports of its workers.
+
+Locust gives the workers half a second. Users may take as long as `--stop-timeout` says.
+"""
+
+import time
+
+import gevent
+from locust.rpc import Message
+from locust.runners import MasterRunner
+
+from locust_tcp.patches.guard import Patch
+
+LAST_REPORTS = 2.0  # seconds for the reports after the last user has stopped; mostly they take milliseconds
+
+_quitting: set[MasterRunner] = set()
+
+
+def _quit(self: MasterRunner) -> None:
+    if self in _quitting:  # the last worker to leave makes the master quit again
+        return
+    _quitting.add(self)
+    self.stop(send_stop_to_client=False)
+    for client in self.clients.all:
+        self.server.send_to_client(Message("quit", None, client.id))
+    end = time.monotonic() + (self.environment.stop_timeout or 0) + LAST_REPORTS
+    while self.worker_count and time.monotonic() < end:
+        gevent.sleep(0.01)
+    self.greenlet.kill(block=True)
+
+
+PATCH = Patch(
+    lost="the last reports of workers whose users take more than half a second to stop",
+    tested={"locust.runners:MasterRunner.quit": {"69367e86ece08076"}},
+    replacements={"locust.runners:MasterRunner.quit": _quit},
+)

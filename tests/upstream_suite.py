@@ -1,0 +1,92 @@
+"""Run Locust's own tests with the kit imported and without, and say which differ.
+
+Neither a wheel of Locust nor its source distribution has the tests. They are in the folder
+`locust/test` of its repository, at the tag of the installed release. The Python that runs this needs
+Locust and what its tests need: pytest, pyquery, retry, cryptography.
+
+Tests that differ run again, alone: some of Locust's fail at times on a busy machine. Ends non-zero
+where a test differs that is not EXPECTED to. Takes about twenty minutes.
+
+python tests/upstream_suite.py ../locust/locust/test
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ET
+from importlib.util import find_spec
+from pathlib import Path
+
+KIT = Path(__file__).parents[1]
+MODULES = (
+    "test_stats", "test_runners", "test_web", "test_main", "test_locust_class", "test_users", "test_taskratio",
+    "test_sequential_taskset", "test_interruptable_task", "test_tags", "test_wait_time", "test_env", "test_log",
+    "test_util",
+)  # fmt: skip
+AGAIN = 3  # runs of a test that differs
+
+EXPECTED: dict[str, str] = {}
+
+Outcomes = dict[str, str]
+"""The outcome of each test: passed, failed or skipped."""
+
+
+def run(folder: Path, tests: list[str], with_kit: bool) -> Outcomes:
+    """Run tests in a process of their own, and in all that it starts, with the kit imported or without.
+
+    Args:
+        folder: Has a Locust with its tests.
+        tests: What pytest is given.
+        with_kit: Whether each Python process imports the kit before it does anything else.
+    """
+    paths = [folder, *([folder / "kit", KIT] if with_kit else [])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths)), "PYTHONUNBUFFERED": "1"}
+    report = folder / "report.xml"
+    report.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:locust", "--tb=line"]
+    with (folder / "log").open("a") as log:
+        subprocess.run([*command, f"--junitxml={report}", *tests], cwd=folder, env=environment, stdout=log, stderr=log)
+    outcomes = {}
+    for case in ET.parse(report).iter("testcase"):
+        kinds = {child.tag for child in case}
+        outcome = "failed" if kinds & {"failure", "error"} else "skipped" if "skipped" in kinds else "passed"
+        module, _, name = case.attrib["classname"].rpartition(".")
+        outcomes[f"{module.replace('.', '/')}.py::{name}::{case.attrib['name']}"] = outcome
+    return outcomes
+
+
+def differing(folder: Path, tests: list[str]) -> list[str]:
+    """Return the tests that come out differently with the kit."""
+    without, with_kit = (run(folder, tests, with_kit) for with_kit in (False, True))
+    print(f"{len(without)} tests: {list(without.values()).count('passed')} pass without the kit, ", end="")
+    print(f"{list(with_kit.values()).count('passed')} with it", flush=True)
+    return sorted(name for name in without.keys() | with_kit.keys() if without.get(name) != with_kit.get(name))
+
+
+def main() -> int:
+    """Run the tests, print which differ, and return 1 where one is not expected to."""
+    command = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    command.add_argument("tests", type=Path, help="the folder locust/test of Locust's repository")
+    command.add_argument("modules", nargs="*", default=MODULES, help="(default: %(default)s)")
+    options = command.parse_args()
+    installed = find_spec("locust")
+    assert installed and installed.origin
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        shutil.copytree(Path(installed.origin).parent, folder / "locust")
+        shutil.copytree(options.tests, folder / "locust/test")
+        (folder / "kit").mkdir()
+        (folder / "kit/sitecustomize.py").write_text("import locust_tcp\n")
+        names = differing(folder, [f"locust/test/{module}.py" for module in options.modules])
+        for _ in range(AGAIN):
+            names = differing(folder, names) if names else []
+    for name in names:
+        print(f"{name}: {EXPECTED.get(name.rpartition(':')[2], 'NOT EXPECTED')}")
+    return int(any(name.rpartition(":")[2] not in EXPECTED for name in names))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
