@@ -26,7 +26,7 @@ def eventually(condition: Callable[[], T], patience: float = PATIENCE) -> T:
     """Return the first true value of `condition`, which is asked again and again."""
     end = time.monotonic() + patience
     while not (value := condition()):
-        assert time.monotonic() < end, f"waited {patience} s in vain"
+        assert time.monotonic() < end, f"{patience} s are over"
         time.sleep(0.02)
     return value
 
@@ -93,10 +93,13 @@ class Program:
         def found() -> re.Match[str] | None:
             ended = self.process.poll() is not None
             match = re.search(pattern, self.output, re.MULTILINE)
-            assert match or not ended, f"ended without saying {pattern!r}:\n{self.output}"
+            assert match or not ended, "the program has ended"
             return match
 
-        match = eventually(found)
+        try:
+            match = eventually(found)
+        except AssertionError as error:
+            raise AssertionError(f"{error} without {pattern!r} in its output:\n{self.output}") from None
         assert match
         return match
 
