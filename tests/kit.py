@@ -54,7 +54,7 @@ def free_port() -> int:
 
 
 def listens(port: int) -> bool:
-    """Say whether somebody listens on a port of 127.0.0.1."""
+    """Return whether a program listens on a port of 127.0.0.1."""
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), PATIENCE) as sock:
         return bool(sock.getsockname() != sock.getpeername())
     return False
@@ -141,7 +141,7 @@ class Server(Program):
         return f"tcp://127.0.0.1:{self.port}"
 
     def totals(self) -> tuple[int, int, int]:
-        """Stop the server; return the lines, connections and errors that its last line tells."""
+        """Stop the server; return the lines, connections and errors of its last line."""
         assert self.stop() == 0
         last = self.output.splitlines()[-1]
         match = re.search(r"answered (\d+) lines on (\d+) connections, (\d+) errors", last)
