@@ -26,7 +26,7 @@ def eventually(condition: Callable[[], T], patience: float = PATIENCE) -> T:
     """Return the first true value of `condition`, which is asked again and again."""
     end = time.monotonic() + patience
     while not (value := condition()):
-        assert time.monotonic() < end, f"waited {patience} s in vain"
+        assert time.monotonic() < end, f"{patience} s are over"
         time.sleep(0.02)
     return value
 
@@ -54,7 +54,7 @@ def free_port() -> int:
 
 
 def listens(port: int) -> bool:
-    """Say whether somebody listens on a port of 127.0.0.1."""
+    """Return whether a program listens on a port of 127.0.0.1."""
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), PATIENCE) as sock:
         return bool(sock.getsockname() != sock.getpeername())
     return False
@@ -93,10 +93,13 @@ class Program:
         def found() -> re.Match[str] | None:
             ended = self.process.poll() is not None
             match = re.search(pattern, self.output, re.MULTILINE)
-            assert match or not ended, f"ended without saying {pattern!r}:\n{self.output}"
+            assert match or not ended, "the program has ended"
             return match
 
-        match = eventually(found)
+        try:
+            match = eventually(found)
+        except AssertionError as error:
+            raise AssertionError(f"{error} without {pattern!r} in its output:\n{self.output}") from None
         assert match
         return match
 
@@ -138,7 +141,7 @@ class Server(Program):
         return f"tcp://127.0.0.1:{self.port}"
 
     def totals(self) -> tuple[int, int, int]:
-        """Stop the server; return the lines, connections and errors that its last line tells."""
+        """Stop the server; return the lines, connections and errors of its last line."""
         assert self.stop() == 0
         last = self.output.splitlines()[-1]
         match = re.search(r"answered (\d+) lines on (\d+) connections, (\d+) errors", last)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import fmean, variance
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from locust_tcp.compare.welch import STUDENT, differ
@@ -121,7 +121,6 @@ def test_without_any_spread_only_the_same_is_the_same() -> None:
 some_samples = st.lists(st.integers(0, 1000).map(float), min_size=3, max_size=20)
 
 
-@settings(deadline=None)
 @given(some_samples, some_samples)
 def test_it_is_symmetric_and_what_the_definition_says(one: list[float], other: list[float]) -> None:
     says = differ(one, other)
