@@ -43,7 +43,10 @@ def run(folder: Path, tests: list[str], with_kit: bool) -> Outcomes:
         with_kit: Whether each Python process imports the kit before it does anything else.
     """
     paths = [folder, *([folder / "kit", KIT] if with_kit else [])]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths)), "PYTHONUNBUFFERED": "1"}
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # has the command `locust`
+        "PYTHONPATH": os.pathsep.join(map(str, paths)),
+    }
     report = folder / "report.xml"
     report.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:locust", "--tb=line"]
