@@ -16,9 +16,10 @@ from locust.user.task import LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING
 from locust_tcp.metrics.generator import account, noticed
 from locust_tcp.metrics.snapshot import REQUEST_TYPE
 from locust_tcp.patches.overhead import RequestEvent
-from locust_tcp.transport.connection import Connection, keep_arrival_times
+from locust_tcp.transport.connection import Connection
 from locust_tcp.transport.endpoint import Endpoint
 from locust_tcp.transport.errors import CONNECT, NOT_TEXT, REPLY, WRONG, TcpError
+from locust_tcp.transport.timestamps import keep_arrival_times
 
 logger = logging.getLogger(__name__)
 
