@@ -1,9 +1,9 @@
 """One connection to a service: the exchange and its framing. Knows nothing of Locust.
 
-The clock of an exchange: `sent` is CLOCK_REALTIME just before the request's send call; `arrived` is the
-kernel's timestamp of the reply's last byte, on the same clock; `noticed` is the clock when the user's code
-resumes. The response time is `arrived - sent`, and `noticed - arrived` is Locust's own lag. stream.py takes
-the first two, Connection.times the third.
+The clock of an exchange: `sent` is CLOCK_REALTIME just before the request's send call; `arrived` is
+the kernel's timestamp of the reply's last byte, on the same clock; `noticed` is the clock when the
+user's code resumes. The response time is `arrived - sent`; `noticed - arrived` is Locust's own lag.
+stream.py takes the first two, Connection.times the third.
 """
 
 import logging
@@ -81,7 +81,12 @@ class Connection:
             raise TcpError.of(CONNECT, error) from error
 
     def send(self, payload: bytes, timeout: float) -> None:
-        """Begin an exchange: send its request. `timeout` in seconds is for the whole exchange."""
+        """Begin an exchange: send its request.
+
+        Args:
+            payload: The request.
+            timeout: Seconds for the whole exchange.
+        """
         stream = self._stream
         self.received = 0
         self._timeout = timeout
@@ -117,10 +122,12 @@ class Connection:
         return self._take(count)
 
     def times(self) -> tuple[float, float | None]:
-        """Return the response time of the reply that has just been read, and Locust's lag, in seconds.
+        """Return the times of the reply that has just been read.
 
-        Where the kernel gives no arrival time (another system, the first packets after it was asked), or
-        the clock was stepped in the exchange, the response time contains the lag, and the lag is None.
+        Returns:
+            The response time and Locust's lag, in seconds. Where the kernel gives no arrival time
+            (another system, the first packets after it was asked) or the clock was stepped during
+            the exchange, the response time contains the lag, and the lag is None.
         """
         arrived = self._stream.arrived
         noticed = time.time()
@@ -148,8 +155,8 @@ class Connection:
         if not unasked:
             raise TcpError(REPLY, CLOSED)
         logger.debug("the service has said unasked: %.200r", unasked)
-        # Whether a new connection's greeting arrives before the request or after it is chance. So both are
-        # the same failure: it is not the reply.
+        # Chance decides whether a new connection's greeting arrives before the request or after it.
+        # So both are the same failure: the greeting is not the reply.
         raise TcpError(REPLY, WRONG if is_first else TOO_MUCH)
 
     def _receive(self) -> bytes:

@@ -1,6 +1,7 @@
-"""A connected socket in gevent, with its waits, its deadline and its TLS. It knows no framing and no exchange.
+"""A connected socket in gevent: connecting, TLS, sending and receiving, waits and deadlines.
 
-The two ends of a response time are taken here: `sent` in Stream.send, `arrived` in Stream.receive.
+It knows no framing and no exchange. The two ends of a response time are taken here: `sent` in
+Stream.send, `arrived` in Stream.receive.
 """
 
 import contextlib
@@ -20,14 +21,15 @@ from locust_tcp.transport.tls import Tls
 
 CHUNK = 16 * 1024  # bytes that one read asks for
 
-PlainSocket: Any = gevent.monkey.get_original("socket", "socket")  # gevent's own does more than we need, each time
+# The waits are ours: with gevent's own sockets each call would cost more.
+PlainSocket: Any = gevent.monkey.get_original("socket", "socket")
 
 
 class Stream:
     """One TCP connection, with TLS where the service speaks it, used by one greenlet at a time.
 
-    Every method that sends or receives raises OSError: TimeoutError after the deadline, ssl.SSLError
-    where TLS fails. After an error only close() may be called.
+    Every method that sends or receives raises OSError: TimeoutError after the deadline,
+    ssl.SSLError where TLS fails. After an error only close() may be called.
 
     Args:
         sock: A connected socket. The stream closes it.
@@ -35,9 +37,10 @@ class Stream:
         kernel_times: Whether to ask the kernel for arrival times.
 
     Attributes:
-        connect_time: Seconds that connecting took, TLS included, the look-up of the name not.
+        connect_time: Seconds that connecting took, with TLS and without the look-up of the name.
         sent: When the last send began, in seconds since the epoch.
-        arrived: When the last bytes arrived, by the kernel and on the same clock; 0.0 where it does not say.
+        arrived: When the last bytes received arrived, on the same clock; 0.0 where the kernel gives
+            no time.
         has_ended: Whether the peer has closed its side.
         was_reset: Whether the peer has reset the connection already.
         needs_poll: Whether something may have arrived that the event loop has not reported.
@@ -53,8 +56,8 @@ class Stream:
         self._sock = sock
         self._tls = tls
         self._kernel_times = kernel_times
-        # One watcher for the life of the connection, and one timer for many exchanges: new ones for each
-        # exchange, as in gevent's own sockets, would be a third of all that an exchange takes.
+        # One watcher lives as long as the connection, and one timer serves many exchanges. With
+        # new ones for each, as gevent's sockets have them, an exchange takes half as long again.
         self._hub = gevent.get_hub()
         self._watcher = self._hub.loop.io(sock.fileno(), 1)  # 1: to read
         self._is_watching = False
@@ -63,7 +66,7 @@ class Stream:
         self._timer: Any = None
 
     def shake_hands(self) -> None:
-        """Agree on TLS, if there is to be any; on an error close."""
+        """Agree on TLS, where the service speaks it. Closes the socket where that fails."""
         if self._tls is None:
             return
         try:
@@ -84,7 +87,12 @@ class Stream:
             raise
 
     def send(self, data: bytes, deadline: float) -> None:
-        """Send all the data. `deadline`, by time.perf_counter, holds for all that follows until the next send."""
+        """Send data.
+
+        Args:
+            data: The data. All of it is sent; the peer need not have read it.
+            deadline: By time.perf_counter. It holds until the next send, for receiving too.
+        """
         self._deadline = deadline
         if self._timer is None or deadline < self._timer_ends:
             self._set_timer()
@@ -94,15 +102,15 @@ class Stream:
         self._send_all(data)
 
     def receive(self, most: int, wait: bool) -> bytes:
-        """Return what has arrived, at most `most` bytes of the network's; wait where there is nothing.
+        """Return what has arrived; wait where nothing has.
 
         Args:
-            most: How many bytes of the network to read.
-            wait: Whether to wait before the first look, because it would find nothing.
+            most: How many bytes to read from the network at most.
+            wait: Whether to wait before the first read, because it would find nothing.
 
         Returns:
-            The data. It is empty where the peer has closed its side, which sets `has_ended`, and where
-            no TLS record of data is complete yet.
+            The data. It is empty where the peer has closed its side, which sets `has_ended`, and
+            where no TLS record of data is complete yet.
         """
         if not self._is_watching:
             self._watch()
@@ -120,15 +128,16 @@ class Stream:
         return self._decrypted(received) if self._tls or not received else received
 
     def poll(self) -> bytes | None:
-        """Return what has arrived, without waiting: None where nothing has, b"" where the peer has closed its side."""
+        """Return what has arrived without waiting: None for nothing, b"" for the peer's end."""
         if self.was_reset:
             raise ConnectionResetError(errno.ECONNRESET, "reset before it was used")
         while not self.has_ended:
             try:
                 received = self._sock.recv(CHUNK)
             except BlockingIOError:
-                # From now on the event loop reports what arrives. That is not enough where it may be TLS's
-                # own messages, nor where no arrival time tells what came in the last turn of the loop.
+                # From now on the event loop reports what arrives. That is not enough with TLS,
+                # whose own messages arrive unasked, nor without arrival times, which show what
+                # arrived before the request but after the loop's last look.
                 self.needs_poll = self._tls is not None or not self._kernel_times
                 self._watch()
                 return None
@@ -259,15 +268,15 @@ def _connected(address: Address) -> tuple[Any, bool]:
     family, where = address
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # the end of a long request must not wait
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # no delay for the end of a long request
         was_reset = False
         try:
             sock.connect(where)
-        except ConnectionResetError:  # after the handshake: before it, a reset is a refusal
+        except ConnectionResetError:  # after TCP's handshake; before its end, a reset is a refusal
             was_reset = True
         if sock.getsockname()[:2] == where[:2]:
-            # No service listens on this port, but the kernel chose it for our own end (RFC 9293, 3.5). An
-            # orderly close would keep the port for a minute, and the service from starting there.
+            # No service listens on this port, but the kernel chose it for our own end (RFC 9293,
+            # 3.5). An orderly close would block the port for a minute: no service could start.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             raise ConnectionRefusedError(errno.ECONNREFUSED, "connected to itself")
     except BaseException:

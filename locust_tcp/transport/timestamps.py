@@ -1,7 +1,7 @@
 """When did these bytes arrive? The kernel's receive timestamps: SO_TIMESTAMPING of Linux.
 
-The kernel takes the time when a packet arrives at this host, long before a busy process reads it. See
-Documentation/networking/timestamping.rst of the kernel.
+The kernel takes the time when a packet arrives at this host, long before a busy process reads it.
+See the kernel's Documentation/networking/timestamping.rst.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ ANCILLARY = socket.CMSG_SPACE(TIMESTAMPS.size) if SUPPORTED else 0
 
 
 def ask_for_arrival_times(sock: Any) -> None:
-    """Ask the kernel for the arrival times of what a socket receives. A kernel that has none refuses silently."""
+    """Ask the kernel for the arrival times of what a socket receives. An old kernel has none."""
     with contextlib.suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, SOF_TIMESTAMPING_RX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE)
 
@@ -34,8 +34,8 @@ def receive(sock: Any, most: int) -> tuple[bytes, float]:
     """Read from a non-blocking socket whose arrival times were asked for.
 
     Returns:
-        At most `most` bytes, and when the last of them arrived: seconds since the epoch, or 0.0 where
-        the kernel does not say, as with the first packets after it was asked.
+        At most `most` bytes, and when the last of them arrived: seconds since the epoch, or 0.0
+        where the kernel gives no time, as with the first packets after it was asked.
     """
     received, ancillary, _, _ = sock.recvmsg(most, ANCILLARY)
     for _, kind, content in ancillary:
@@ -49,8 +49,8 @@ def receive(sock: Any, most: int) -> tuple[bytes, float]:
 def keep_arrival_times() -> socket.socket:
     """Keep the kernel's timestamps switched on for as long as this process lives.
 
-    The kernel switches them off with the last socket that asked for them, and needs some milliseconds to
-    switch them on again. So one socket asks for them and does nothing else.
+    The kernel switches them off when the last socket that asked for them is closed, and needs some
+    milliseconds to switch them on again. So one socket asks for them and does nothing else.
     """
     keeper = socket.socket()
     ask_for_arrival_times(keeper)
