@@ -1,4 +1,4 @@
-"""Bytes on sockets: a client of the capitalization server, and what else the tests do to a connection."""
+"""Bytes on sockets: a client of the capitalization server, and tools for any connection."""
 
 import fcntl
 import itertools
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from tests import kit
 
-SILENCE = 0.3  # seconds without an answer that are taken for "it waits"
+SILENCE = 0.3  # seconds without a reply after which the server counts as waiting
 
 
 class Wire(Protocol):
@@ -23,7 +23,7 @@ class Wire(Protocol):
 
 
 def connect(server: kit.Server, host: str = "127.0.0.1") -> socket.socket:
-    """Connect a socket that sends each segment at once and waits for no answer longer than kit.PATIENCE."""
+    """Connect a socket. It sends each segment at once, and waits kit.PATIENCE at most."""
     sock = socket.create_connection((host, server.port), kit.PATIENCE)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
@@ -49,12 +49,12 @@ def ask(sock: Wire, line: bytes) -> bytes:
 
 
 def silent(sock: socket.socket, seconds: float = SILENCE) -> bool:
-    """Say whether nothing comes for a while."""
+    """Return whether nothing arrives for a while."""
     return not select.select([sock], [], [], seconds)[0]
 
 
 def reset(sock: socket.socket) -> None:
-    """End a connection as a peer that crashes does."""
+    """Reset a connection, as a peer that crashes does."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
 

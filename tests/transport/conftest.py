@@ -16,7 +16,7 @@ Talking = Callable[[Callable[[Any], object]], AbstractContextManager[Connection]
 
 @pytest.fixture(params=["TCP", "TLS"])
 def talking(request: pytest.FixtureRequest, files: Certificates) -> Talking:
-    """A function that returns a Connection to a peer with some behaviour, for a with-block: over TCP and inside TLS."""
+    """A function: a Connection to a peer with some behaviour, over TCP and inside TLS."""
     if request.param == "TCP":
         return talking_to
     return lambda behave: talking_to(inside(service(files.good, tickets=False), behave), files)

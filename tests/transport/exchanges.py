@@ -29,7 +29,7 @@ needs_linux = pytest.mark.skipif(not timestamps.SUPPORTED, reason="the kernel's 
 
 
 def opened(host: str, ca: Path | None = None, verify: bool = True, timeout: float = TIMEOUT) -> Connection:
-    """Connect to a service that `ca` is trusted for."""
+    """Connect to a service."""
     return Connection.open(Endpoint.parse(host, str(ca) if ca else None, verify), timeout, MAX_REPLY)
 
 
@@ -44,7 +44,7 @@ def talking_to(behave: peers.Behaviour, files: Certificates | None = None) -> It
 
 @contextlib.contextmanager
 def pair(files: Certificates | None = None) -> Iterator[tuple[Connection, Any, gevent.socket.socket]]:
-    """A Connection, its other end after a request was sent and taken, and the socket that the Connection reads."""
+    """A Connection after a request was sent and read, its other end, and its own socket."""
     ours, theirs = gevent.socket.socketpair()
     end: Any = theirs
     stream = Stream(ours, Tls(tls_context(str(files.ca), verify=True), "localhost") if files else None)

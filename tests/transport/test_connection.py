@@ -1,4 +1,4 @@
-"""transport/connection.py: framing, limits, and bytes that belong to no reply, over real sockets."""
+"""transport/connection.py on real sockets: framing, limits, bytes that belong to no reply."""
 
 import socket
 import threading
@@ -54,7 +54,7 @@ def test_read_exactly_returns_what_was_asked_for(counts: list[int], places: list
         assert connection.received == len(data)
 
 
-def test_bytes_that_nobody_asked_for_are_never_taken_for_a_reply() -> None:
+def test_unasked_bytes_are_never_taken_for_a_reply() -> None:
     with pair() as (connection, theirs, _):
         theirs.sendall(b"one\n")
         assert connection.read_until() == b"one\n"
@@ -66,7 +66,7 @@ def test_bytes_that_nobody_asked_for_are_never_taken_for_a_reply() -> None:
 
 
 @needs_linux
-def test_bytes_that_nobody_asked_for_are_known_by_their_arrival_time_too() -> None:
+def test_unasked_bytes_are_known_by_their_arrival_time_too() -> None:
     has_read = threading.Event()
 
     def twice(sock: socket.socket) -> None:

@@ -1,4 +1,4 @@
-"""transport/timestamps.py and what Connection.times makes of it: response time and lag, over real sockets."""
+"""transport/timestamps.py and Connection.times on real sockets: response time and lag."""
 
 import socket
 import threading

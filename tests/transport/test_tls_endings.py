@@ -1,4 +1,4 @@
-"""transport/connection.py over TLS: how a connection ends, before, between and in the middle of exchanges."""
+"""transport/connection.py over TLS: endings between exchanges and in the middle of one."""
 
 import socket
 import ssl

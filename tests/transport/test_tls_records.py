@@ -28,14 +28,15 @@ from tests.transport.exchanges import (
     talking_to,
 )
 
-# A record is about 22 bytes longer than what it holds, and the tickets are some 500 bytes: the cuts fall everywhere.
+# A record is about 22 bytes longer than its data, and the tickets are some 500 bytes: the cuts
+# fall everywhere.
 in_records = st.lists(st.integers(0, 99), max_size=9)
 in_segments = st.lists(st.integers(0, 1000), max_size=20)
 separators = st.sampled_from([b"\n", b"\r\n", b"aab", b"abab"])
 
 
 def encrypted(end: End, data: bytes, records: list[int], places: list[int]) -> list[bytes]:
-    """Return the tickets of the handshake and then some data, cut into records and these into segments."""
+    """Return the handshake's tickets and then data, cut into records and these into segments."""
     return wire.cut(end.encrypt(*filter(None, wire.cut(data, records))), places)
 
 

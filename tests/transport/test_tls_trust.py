@@ -20,7 +20,9 @@ CERTIFICATES = [
 
 
 @pytest.mark.parametrize(("cert", "name", "failure"), CERTIFICATES)
-def test_a_service_has_to_prove_who_it_is(files: Certificates, cert: str, name: str, failure: str | None) -> None:
+def test_a_certificate_has_to_be_trusted_and_for_the_name(
+    files: Certificates, cert: str, name: str, failure: str | None
+) -> None:
     context = service(getattr(files, cert))
     with peers.peer(inside(context, peers.answering(b"HELLO\n"))) as port:
         if failure is None:
@@ -41,6 +43,6 @@ def test_without_verification_any_certificate_will_do(files: Certificates, cert:
         connection.close()
 
 
-def test_without_a_ca_file_only_those_are_trusted_whom_the_system_trusts(files: Certificates) -> None:
+def test_without_a_ca_file_only_the_systems_authorities_are_trusted(files: Certificates) -> None:
     with peers.peer(inside(service(files.good), peers.mute)) as port, fails("connect: certificate not trusted"):
         opened(f"tls://localhost:{port}")
