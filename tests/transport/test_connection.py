@@ -7,7 +7,7 @@ from typing import Any
 
 import gevent
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import kit, peers, wire
@@ -30,6 +30,7 @@ from tests.transport.exchanges import (
 separators = st.sampled_from([b"\n", b"\r\n", b"\n.\n", b"aab", b"abab"])
 
 
+@settings(deadline=None)
 @given(separators, st.text("ab\r\n.", max_size=99), st.lists(st.integers(0, 99), max_size=9))
 def test_read_until_finds_every_separator_however_the_bytes_come(
     separator: bytes, text: str, places: list[int]
@@ -43,6 +44,7 @@ def test_read_until_finds_every_separator_however_the_bytes_come(
         delivery.get()
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 50), max_size=9), st.lists(st.integers(0, 99), max_size=9))
 def test_read_exactly_returns_what_was_asked_for(counts: list[int], places: list[int]) -> None:
     data = bytes(number % 251 for number in range(sum(counts)))
