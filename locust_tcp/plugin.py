@@ -20,7 +20,8 @@ from locust_tcp.metrics.generator import LoadGenerator
 from locust_tcp.metrics.snapshot import StatsCollector
 from locust_tcp.metrics.thresholds import Judge, Thresholds
 from locust_tcp.patches.page import serve_unrounded
-from locust_tcp.transport.connection import Connection, keep_arrival_times
+from locust_tcp.transport.connection import Connection
+from locust_tcp.transport.timestamps import keep_arrival_times
 from locust_tcp.user import forget_addresses
 from locust_tcp.web import form, generator_tab
 

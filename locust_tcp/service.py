@@ -1,4 +1,4 @@
-"""Start the service under test with Locust, when nobody else has."""
+"""Start the service under test together with a load test, where it is not running yet."""
 
 import logging
 from collections.abc import Sequence
@@ -19,20 +19,22 @@ from locust_tcp.transport.errors import TcpError
 
 logger = logging.getLogger(__name__)
 
-PROBE_TIMEOUT = 2.0  # seconds to find out whether somebody listens; on this machine it takes none
-START_TIMEOUT = 10.0  # seconds that the service gets to say its first word
-STOP_TIMEOUT = 10.0  # seconds that it gets to end, after which it is killed
+PROBE_TIMEOUT = 2.0  # seconds to find out whether a service listens
+START_TIMEOUT = 10.0  # seconds for the service to print its first line
+STOP_TIMEOUT = 10.0  # seconds for the service to end before it is killed
 
 
 def start_service(host: str, command: Sequence[str], directory: Path) -> None:
-    """Have `command` run as a process of its own whenever a test needs `host` and nobody listens there.
+    """Run a command whenever a test needs a service and none listens. For locustfiles.
 
-    For locustfiles. Arguments: `host`, the address that the users have when none is given, as
-    scheme://name:port; `command`, which prints a line once it listens and ends when its standard
-    input does, so that it ends with Locust however Locust ends; `directory` to run it in.
+    It is not run with `--host`, with another value in the Host field, or on a worker. Locust's log
+    says what was done, and contains the service's own lines.
 
-    Nothing is started with `--host`, with another value in the Host field, or on a worker. The
-    log says what was done, and has the service's own lines.
+    Args:
+        host: The users' address where no other one is given, as scheme://name:port.
+        command: Starts the service. It prints a line once it listens, and ends when its standard
+            input does: so it ends with Locust, however Locust ends.
+        directory: The folder to run it in.
     """
     service = _Service(host, command, directory)
 
@@ -45,6 +47,8 @@ def start_service(host: str, command: Sequence[str], directory: Path) -> None:
 
 
 class _Service:
+    """The service under test, and its process where it was started here."""
+
     def __init__(self, host: str, command: Sequence[str], directory: Path) -> None:
         self._host = host
         self._command = command
@@ -54,6 +58,7 @@ class _Service:
         self._stopping = False
 
     def start(self, environment: Environment, **_: Any) -> None:
+        """Start the service unless it runs already. A listener of test_start."""
         if environment.host and environment.host != self._host:
             return
         if self._process and self._process.poll() is None:
@@ -64,25 +69,26 @@ class _Service:
         self._process = subprocess.Popen(
             self._command,
             cwd=self._directory,
-            stdin=subprocess.PIPE,  # never written to: it ends when Locust does
+            stdin=subprocess.PIPE,  # nothing is written to it: it ends when Locust does
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            start_new_session=True,  # Ctrl-C is for Locust, whose users still need the service then
+            start_new_session=True,  # Ctrl-C stops Locust, whose users still need the service then
         )
-        logger.info("Nobody listens on %s: started its service, which ends with Locust", self._host)
+        logger.info("No service listens on %s: started it; it ends with Locust", self._host)
         listening = gevent.event.Event()
         gevent.spawn(self._log_errors, self._process)
         self._reader = gevent.spawn(self._log, self._process, listening)
         either: list[Any] = [listening, self._reader]
         if not gevent.wait(either, START_TIMEOUT, count=1):
-            logger.warning("It has not said yet that it listens; starting the test all the same")
+            logger.warning("The service has not printed that it listens; starting the test all the same")
         elif not listening.is_set():
             self._call_off(environment)
 
     def stop(self, **_: Any) -> None:
+        """Stop the service where it was started here. A listener of quit."""
         if self._process is None or self._process.stdin is None or self._reader is None:
-            return  # it was not started
+            return
         self._stopping = True
         self._process.stdin.close()
         self._reader.join(STOP_TIMEOUT)
@@ -92,7 +98,7 @@ class _Service:
 
     @staticmethod
     def _call_off(environment: Environment) -> None:
-        """End a test that has nobody to talk to. In a greenlet of its own: the caller is about to spawn users."""
+        """End a test that has no service, in another greenlet: this one is about to spawn users."""
         assert environment.runner is not None
         headless = environment.parsed_options and environment.parsed_options.headless
         if headless:
@@ -100,6 +106,7 @@ class _Service:
         gevent.spawn(environment.runner.quit if headless else environment.runner.stop)
 
     def _listening(self) -> bool:
+        """Return whether a service listens already."""
         parts = urlsplit(self._host)
         endpoint = Endpoint(parts.hostname or "", parts.port or 0)
         try:
@@ -109,7 +116,7 @@ class _Service:
         return True
 
     def _log(self, process: "subprocess.Popen[str]", listening: gevent.event.Event) -> None:
-        """Pass the service's lines on to the log until it ends."""
+        """Copy the service's lines to the log until it ends."""
         for line in process.stdout or ():
             logger.info("%s", line.rstrip())
             listening.set()
@@ -118,5 +125,6 @@ class _Service:
 
     @staticmethod
     def _log_errors(process: "subprocess.Popen[str]") -> None:
+        """Copy what the service writes to standard error to the log, as errors."""
         for line in process.stderr or ():
             logger.error("%s", line.rstrip())

@@ -1,4 +1,7 @@
-"""TcpClient and TcpUser: time each exchange and fire Locust's `request` event, once."""
+"""TcpUser and its TcpClient: time each exchange, and fire Locust's `request` event for it, once.
+
+A reply's time is taken in transport/stream.py, by the kernel; transport/connection.py says how.
+"""
 
 import logging
 import time
@@ -32,12 +35,18 @@ def forget_addresses(**_: Any) -> None:
     _endpoints.clear()
 
 
-class Slot(NamedTuple):
-    """A request's place in a schedule."""
+class ScheduledSend(NamedTuple):
+    """When a request is due, on a schedule.
 
-    due: float  # on time.perf_counter's clock
-    gap: float  # seconds from slot to slot, on average
-    held_up: bool  # by an exchange that went on beyond the time when this one was due
+    Attributes:
+        due: The time by time.perf_counter.
+        gap: Seconds from one request to the next, on average.
+        overdue: Whether the exchange before this one ended after the due time.
+    """
+
+    due: float
+    gap: float
+    overdue: bool
 
 
 class TcpClient:
@@ -62,20 +71,25 @@ class TcpClient:
         expect: Reply | Callable[[Any], object] | None = None,
         read: Callable[[Connection], Reply] | None = None,
     ) -> Reply | None:
-        """Send a request, wait for its reply, and report the exchange to Locust.
+        """Send a request, wait for its reply, and fire one `request` event, of type TCP.
 
-        Arguments: `payload`, a str (sent as UTF-8 with the user's `eol` behind it) or bytes (sent
-        as they are); `name`, the row of the statistics that it counts for; `expect`, the reply that
-        is wanted, or a function of the reply that says whether it is; `read`, a function of the
-        Connection that reads one reply with its `read_until` and `read_exactly` and returns str or
-        bytes, or raises ValueError for a reply that it can't make sense of (without it: one line).
+        For a success nothing but Locust's statistics may hear of, see `direct_statistics`.
 
-        Returns the reply (a line comes as str without its `eol`), or None where there was none or
-        not the expected one. Never raises for what the network or the service does.
+        Without a connection, open one first, with an event of its own named `connect`; if that
+        fails, no exchange takes place. A user that is stopped meanwhile fires nothing.
 
-        Fires one `request` event (but see `direct_statistics`), of type TCP: a success, or a failure
-        with a TcpError. Where there is no connection yet it is opened first, with an event of its own
-        named `connect`; if that fails no exchange takes place. A user that is stopped meanwhile fires nothing.
+        Args:
+            payload: The request. A str is sent as UTF-8 followed by the user's `eol`, bytes as
+                they are.
+            name: The row of the statistics that the exchange counts for.
+            expect: The right reply, or a function of the reply that returns whether it is right.
+            read: A function that reads one reply with the Connection's `read_until` and
+                `read_exactly`, and returns str or bytes. A ValueError that it raises is a wrong
+                reply. Without `read` the reply is one line.
+
+        Returns:
+            The reply; a line is a str without its `eol`. None where no reply came, or a wrong one.
+            The network and the service cause failures, which are events, and no exceptions.
         """
         connection = self._connection or self._connect()
         if connection is None:
@@ -85,12 +99,7 @@ class TcpClient:
         reply: Reply | None = None
         failure: TcpError | None = None
         taken: float | None = None  # seconds, once there is a reply
-        held_up = 0.0  # seconds by which an earlier exchange has kept this one from being sent
-        if user.slot is not None:
-            late = time.perf_counter() - user.slot.due
-            self._generator.stats.observe_schedule(late, user.slot.gap)
-            held_up = late if user.slot.held_up else 0.0
-            user.slot = None
+        delay = self._scheduled_delay() if user.scheduled_send else 0.0
         try:
             connection.send(data, user.timeout)
             reply = read(connection) if read else connection.read_until(user.eol)
@@ -111,7 +120,7 @@ class TcpClient:
             logger.debug("%s: %r", name, error)
             failure = TcpError(REPLY, WRONG)
         except BaseException:
-            self.close()  # a stopped user, or a mistake in the locustfile: no event, no leftovers
+            self.close()  # a stopped user, or a mistake in the locustfile: no event
             raise
         if taken is None:
             taken = time.perf_counter() - connection.begun
@@ -119,17 +128,27 @@ class TcpClient:
             reply = None
         if failure or user.connection == "per-request":
             self.close()
-        time_taken = (held_up + taken) * 1000
+        time_taken = (delay + taken) * 1000
         self._fire(name or DEFAULT_NAME, connection.sent, time_taken, connection.received, reply, failure)
         return reply
 
     def close(self) -> None:
-        """Close the connection, if there is one; the next request opens another."""
+        """Close the connection, if there is one. The next request opens another."""
         if self._connection:
             self._connection.close()
             self._connection = None
 
+    def _scheduled_delay(self) -> float:
+        """Take the scheduled send; return the seconds by which the exchange before delays it."""
+        scheduled = self._user.scheduled_send
+        assert scheduled
+        self._user.scheduled_send = None
+        late = time.perf_counter() - scheduled.due
+        self._generator.stats.observe_schedule(late, scheduled.gap)
+        return late if scheduled.overdue else 0.0
+
     def _connect(self) -> Connection | None:
+        """Open a connection and fire an event for that."""
         user = self._user
         failure = None
         start_time = time.time()
@@ -146,7 +165,12 @@ class TcpClient:
 class TcpUser(User):
     """A Locust user of a raw TCP service. Subclass it, set `host`, write tasks.
 
-    The class attributes are its configuration.
+    The class attributes below are its configuration.
+
+    Attributes:
+        client: Makes the user's requests.
+        due: On a schedule, when the last task was due, by time.perf_counter.
+        scheduled_send: On a schedule, when the next request is due; that request takes it.
     """
 
     abstract = True
@@ -155,23 +179,24 @@ class TcpUser(User):
     """Ends a request that is given as str, and the line that is read as its reply."""
 
     timeout: float = 5.0
-    """Seconds for a whole exchange: nobody waits longer, and a reply that drips in must not last for ever."""
+    """Seconds for a whole exchange, however slowly a reply drips in."""
 
     connect_timeout: float = 5.0
-    """Seconds for looking the name up, connecting and TLS: enough for one lost SYN (1 s, then 2 s; RFC 6298)."""
+    """Seconds for the look-up of the name, connecting and TLS. Two lost SYNs delay a connect by 3 s
+    (RFC 6298)."""
 
     connection: Literal["persistent", "per-request"] = "persistent"
     """How long a connection lives: as long as its user, or for one request."""
 
     max_reply: int = 1024 * 1024
-    """Bytes that the reply to one request may have: a runaway service must not fill Locust's memory."""
+    """Bytes that the reply to one request may have: one without end must not fill the memory."""
 
     tls_ca: str | None = None
-    """With a tls:// host: a file of certificates (PEM), one of which has signed the service's. None: those that
-    the system trusts, or the environment's SSL_CERT_FILE."""
+    """With a tls:// host: a file of authorities (PEM), one of which has signed the service's
+    certificate. None: those that the system trusts, or the environment's SSL_CERT_FILE."""
 
     tls_verify: bool = True
-    """With a tls:// host: whether the service has to prove who it is. Without, anybody may be answering."""
+    """With a tls:// host: whether the service's certificate has to be trusted and for its name."""
 
     direct_statistics: bool = True
     """Whether a success skips the `request` event where only Locust's statistics listen to it, and is written to them
@@ -182,11 +207,11 @@ class TcpUser(User):
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
         self.client = TcpClient(self)
-        self.due: float | None = None  # on a schedule: when the last task was due
-        self.slot: Slot | None = None  # on a schedule: the place of the next request, which takes it
+        self.due: float | None = None
+        self.scheduled_send: ScheduledSend | None = None
 
     def start(self, group: Group) -> Any:
-        """Start the user's greenlet; its connection is closed however that ends. Called by Locust."""
+        """Start the user's greenlet, and close its connection when that ends. Called by Locust."""
         greenlet = super().start(group)
         greenlet.rawlink(lambda _: self.client.close())
         return greenlet
@@ -194,10 +219,11 @@ class TcpUser(User):
     def stop(self, force: bool = False) -> bool:
         """Stop the user: at once with `force`, else when its exchange is over. Called by Locust.
 
-        Locust kills a user that waits between two tasks, but that takes a turn of the event loop, in
-        which the user may have begun its next exchange: the service would count one that nobody
-        reports. A user that knows that it is stopping ends by itself when its wait is over. Of one that
-        is told so twice, as when a run is over while it is being called off, Locust makes a traceback.
+        Locust kills a user that waits between two tasks, but only in the next turn of the event
+        loop. Meanwhile the user may begin another exchange, which the service counts and no event
+        reports. So it is marked as stopping here, and ends by itself when its wait is over. A
+        second call does nothing, because Locust's own would end in a traceback: it makes one when a
+        run ends while it is being stopped.
         """
         if self._state == LOCUST_STATE_STOPPING and not force:
             return False

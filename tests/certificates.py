@@ -12,37 +12,41 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-HERE = ("localhost", "127.0.0.1", "::1")  # what the tests' services are called
+HERE = ("localhost", "127.0.0.1", "::1")  # the names of the tests' services
 PASSWORD = b"capitalization"
 
 
 @dataclass
 class Certificates:
-    """Where the files are (PEM). Each of a service's files has the certificate and its key, in this order."""
+    """The files (PEM). A service's file has its certificate and then its key, unless it says otherwise.
+
+    Attributes:
+        folder: Where the files are.
+        ca: The authority that has signed all of them but `foreign`.
+        other_ca: The authority that has signed `foreign`.
+        good: The service, by each of its names.
+        dns_only: The service, without its numeric addresses.
+        other_name: Another service.
+        expired: The service, until yesterday.
+        foreign: The service, signed by an unknown authority.
+        cert: The certificate of `good`, without its key.
+        key: The key of `good` alone.
+        other_key: The key of `other_name` alone.
+        locked_key: The key of `good`, behind a password.
+    """
 
     folder: Path
     ca: Path
-    """The authority that has signed all of them but `foreign`."""
     other_ca: Path
-    """The authority that has signed `foreign`."""
     good: Path
-    """Of the service, for each of its names."""
     dns_only: Path
-    """The same without its addresses."""
     other_name: Path
-    """Of another service."""
     expired: Path
-    """Of the service, until yesterday."""
     foreign: Path
-    """Of the service, signed by somebody whom nobody knows."""
     cert: Path
-    """What `good` has, without the key."""
     key: Path
-    """The key of `good` alone."""
     other_key: Path
-    """The key of `other_name` alone."""
     locked_key: Path
-    """The key of `good` behind a password."""
 
 
 def make(folder: Path) -> Certificates:

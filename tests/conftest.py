@@ -1,4 +1,4 @@
-"""Settings for all tests."""
+"""Settings and fixtures for all tests."""
 
 import contextlib
 import os
@@ -9,6 +9,7 @@ import hypothesis
 import pytest
 
 from capserver import PORT
+from tests import certificates
 
 # Importing Locust would replace this process's sockets and threads with gevent's, with which
 # Playwright and the tests' own servers do not work. Processes that the tests start are normal.
@@ -40,3 +41,9 @@ def reserve_the_bundled_servers_port() -> Iterator[None]:
         with contextlib.suppress(OSError):  # a server listens there: test_bundled_server.py says so
             reserved.bind(("127.0.0.1", PORT))
         yield
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> certificates.Certificates:
+    """The certificates of the tests' services."""
+    return certificates.make(tmp_path_factory.mktemp("certificates"))

@@ -14,7 +14,7 @@ DRIP = 0.05  # seconds between two bytes of a dripping server
 
 @contextlib.contextmanager
 def peer(behave: Behaviour, port: int = 0) -> Iterator[int]:
-    """Run a server that treats each of its connections as `behave` says; yields its port."""
+    """Run a server that behaves in one way on each connection; yields its port."""
     with socket.create_server(("127.0.0.1", port), backlog=64) as listener:
         threading.Thread(target=_accept, args=(listener, behave), daemon=True).start()
         try:
@@ -36,7 +36,7 @@ def _serve(sock: socket.socket, behave: Behaviour) -> None:
 
 
 def answering(*pieces: bytes) -> Behaviour:
-    """Answer whatever comes with `pieces`, a segment each, and go on."""
+    """Answer each request with `pieces`, a segment each."""
 
     def behave(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -104,7 +104,7 @@ _numbers = itertools.count()
 
 @contextlib.contextmanager
 def full() -> Iterator[int]:
-    """A server whose backlog is full, so that the kernel leaves further connects unanswered; yields its port."""
+    """A server whose backlog is full: the kernel answers no more connects. Yields its port."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         address = listener.getsockname()

@@ -1,4 +1,4 @@
-"""locust_tcp/user.py in a real `locust`, against peers that misbehave: one event per exchange, the right text."""
+"""user.py in a real `locust`, on peers that misbehave: one event per exchange, the right text."""
 
 import contextlib
 import json

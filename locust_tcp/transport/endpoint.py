@@ -1,4 +1,4 @@
-"""Where a service listens: its address, written and looked up."""
+"""Where a service listens: its address as it is written, and as it is looked up."""
 
 import functools
 import ssl
@@ -16,10 +16,17 @@ Address = tuple[int, tuple[Any, ...]]  # family, and numeric address as sockets 
 
 @dataclass
 class Endpoint:
-    """Where a service listens. Its name is looked up once and shared by every connection to it.
+    """Where a service listens. All connections to it share one look-up of its name.
 
-    Looking a name up takes one of the resolver's few threads: thousands of users that each did
-    would spend their first seconds queueing.
+    Each look-up takes one of the resolver's few threads. With one look-up for each user, thousands
+    of users would spend their first seconds in its queue.
+
+    Attributes:
+        name: The service's name or numeric address; with TLS, its certificate has to be for that.
+        port: The service's port.
+        is_tls: Whether the service speaks TLS.
+        tls_ca: See TcpUser.
+        tls_verify: See TcpUser.
     """
 
     name: str
@@ -32,10 +39,15 @@ class Endpoint:
 
     @classmethod
     def parse(cls, host: str | None, tls_ca: str | None = None, tls_verify: bool = True) -> "Endpoint":
-        """Return the endpoint that `[tcp://|tls://]name:port` or `[tcp://|tls://][::1]:port` names.
+        """Return the endpoint that a host names.
 
-        For `tls_ca` and `tls_verify` see TcpUser. Raises ValueError with a sentence that says what
-        is wrong and what to write instead.
+        Args:
+            host: `[tcp://|tls://]name:port`, where an IPv6 address is written as `[::1]`.
+            tls_ca: See TcpUser.
+            tls_verify: See TcpUser.
+
+        Raises:
+            ValueError: With a sentence that says what is wrong and what to write instead.
         """
         if not host:
             raise ValueError("no host: write it as tcp://name:port, for example tcp://localhost:59898")
@@ -54,20 +66,20 @@ class Endpoint:
 
     @functools.cached_property
     def tls(self) -> ssl.SSLContext | None:
-        """How to talk TLS, where that is spoken. Raises ValueError where the CA file is of no use."""
+        """How to speak TLS to the service; None without TLS. Raises ValueError (bad CA file)."""
         return tls_context(self.tls_ca, self.tls_verify) if self.is_tls else None
 
     def addresses(self) -> list[Address]:
-        """Return (family, address) pairs, the one that worked last in front. Raises OSError."""
+        """Return the addresses, the one that worked last in front. Raises OSError."""
         if not self._addresses:
-            with self._lookup:  # one look-up for all who wait here
+            with self._lookup:  # one look-up for all greenlets that wait here
                 if not self._addresses:
                     found = socket.getaddrinfo(self.name, self.port, type=socket.SOCK_STREAM)
                     self._addresses = [(family, address) for family, _, _, _, address in found]
         return self._addresses
 
     def worked(self, address: Address) -> None:
-        """Take note that somebody listens on one of the addresses, so that it is tried first.
+        """Note that the service listens on an address, so that it is tried first.
 
         `localhost` is ::1 before it is 127.0.0.1, and a service often listens on one of them only.
         """

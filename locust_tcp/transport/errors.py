@@ -1,4 +1,4 @@
-"""Why a connect or an exchange failed: a small fixed set of texts."""
+"""Why a connect or an exchange failed: a small, fixed set of texts."""
 
 import errno
 import functools
@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 # What failed ...
 CONNECT: Final = "connect"
 REPLY: Final = "reply"
-# ... and how. These are all the texts there are: details that vary go to the log.
+# ... and how. There are no other texts: details that vary go to the log.
 REFUSED: Final = "refused"
 TIMED_OUT: Final = "timed out"
 CLOSED: Final = "closed"
@@ -47,11 +47,11 @@ _HOW = {
     errno.EADDRNOTAVAIL: NO_PORTS,
 }
 
-# Of OpenSSL's include/openssl/x509_vfy.h: X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH
+# From OpenSSL's x509_vfy.h: X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH
 NAME_MISMATCHES = {62, 64}
 
 ADVICE = {
-    NOT_TRUSTED: "if an authority has signed it that this machine does not know, name its file with tls_ca (--tls-ca); "
+    NOT_TRUSTED: "where a private authority has signed it, name the authority's file with tls_ca (--tls-ca); "
     "tls_verify (--tls-verify no) switches verification off",
     NO_DESCRIPTORS: "every connection takes one. More: `ulimit -n 65536` in this terminal, then start Locust again",
     NO_PORTS: "each connection to one address takes one, and keeps it for a minute after its end. "
@@ -61,11 +61,12 @@ ADVICE = {
 
 @functools.cache
 def warn_once(text: str) -> None:
-    """Say what to do about a failure that is not the service's."""
+    """Log what to do about a failure that the service did not cause. Each text is logged once."""
     logger.warning("%s", text)
 
 
 def _descriptor_is_left() -> bool:
+    """Return whether this process may open another file."""
     try:
         os.close(os.open(os.devnull, os.O_RDONLY))
     except OSError:
@@ -76,8 +77,12 @@ def _descriptor_is_left() -> bool:
 class TcpError(Exception):
     """Why a connect or an exchange failed.
 
-    Its text is `what: how`, both from the constants above, so that the Failures page has one row
-    per kind of failure and not one per failure.
+    Its text is `what: how`, both from the constants above. So the Failures page has one row for
+    each kind of failure, not one for each failure.
+
+    Args:
+        what: What failed: CONNECT or REPLY.
+        how: One of the other texts.
     """
 
     def __init__(self, what: str, how: str) -> None:
@@ -88,18 +93,23 @@ class TcpError(Exception):
 
     @classmethod
     def of(cls, what: str, error: OSError) -> "TcpError":
-        """Return the failure that an error of the operating system amounts to."""
+        """Return the failure that an error means. For some, log once what to do about it.
+
+        Args:
+            what: What failed: CONNECT or REPLY.
+            error: An error of the operating system, the resolver or TLS.
+        """
         how = _HOW.get(error.errno or 0, FAILED)
         if isinstance(error, TimeoutError):
             how = TIMED_OUT
-        elif isinstance(error, socket.gaierror):  # which is also how a look-up without a descriptor fails
+        elif isinstance(error, socket.gaierror):  # the same error where no file descriptor is left
             how = UNKNOWN_HOST if _descriptor_is_left() else NO_DESCRIPTORS
         elif isinstance(error, ssl.SSLCertVerificationError):
             how = OTHER_NAME if error.verify_code in NAME_MISMATCHES else NOT_TRUSTED
         elif isinstance(error, ssl.SSLError):
             how = NO_HANDSHAKE if what == CONNECT else BAD_TLS
         if how in ADVICE:
-            # What OpenSSL says of a certificate is one of a few texts: expired, self-signed, ...
+            # OpenSSL has few texts for a certificate, such as "certificate has expired".
             why = f"{error.verify_message}; " if isinstance(error, ssl.SSLCertVerificationError) else ""
             warn_once(f"{how}: {why}{ADVICE[how]}")
         return cls(what, how)

@@ -1,7 +1,7 @@
-"""TLS apart from sockets: what the network brings goes in, what is for it comes out.
+"""TLS apart from sockets: encrypted bytes go in, data comes out, and the other way round.
 
-The socket stays ours, so that the kernel can be asked when its bytes arrived; `ssl`'s own sockets
-would read them where nobody can ask.
+stream.py reads the socket itself, because the kernel returns the arrival times with the bytes. The
+sockets of `ssl` would read the bytes and drop the times.
 """
 
 import ssl
@@ -10,11 +10,15 @@ RECORD = 16 * 1024  # bytes; the most that a TLS record holds (RFC 8446, 5.1)
 
 
 def tls_context(ca_file: str | None, verify: bool) -> ssl.SSLContext:
-    """Return how to talk TLS to a service.
+    """Return how to speak TLS to a service.
 
-    Its certificate has to be for its name, and signed by an authority that the system trusts (or the
-    file that SSL_CERT_FILE names), or by those in `ca_file`; without `verify` any one will do.
-    Raises ValueError where the file is of no use.
+    Args:
+        ca_file: A file of authorities (PEM), one of which must have signed the service's
+            certificate. None: those that the system trusts, or those in the file SSL_CERT_FILE.
+        verify: Whether the certificate has to be trusted, and for the service's name.
+
+    Raises:
+        ValueError: The file can't be read, or has no certificate in it.
     """
     try:
         context = ssl.create_default_context(cafile=ca_file)
@@ -29,16 +33,23 @@ def tls_context(ca_file: str | None, verify: bool) -> ssl.SSLContext:
 
 
 class Tls:
-    """Our side of one TLS connection to the service called `name`. Every method raises ssl.SSLError."""
+    """The client's side of one TLS connection. Every method raises ssl.SSLError.
+
+    Args:
+        context: How to speak TLS, from tls_context().
+        name: The name that the service's certificate has to be for.
+
+    Attributes:
+        has_ended: Whether the service has said that it sends no more (close_notify).
+    """
 
     def __init__(self, context: ssl.SSLContext, name: str) -> None:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
         self.has_ended = False
-        """Whether the service has said that it sends no more."""
 
     def shake_hands(self) -> bool:
-        """Go on with the handshake as far as what has been received allows; return whether that was all."""
+        """Continue the handshake with what was received; return whether it is complete."""
         try:
             self._object.do_handshake()
         except ssl.SSLWantReadError:
@@ -46,20 +57,20 @@ class Tls:
         return True
 
     def received(self, data: bytes) -> None:
-        """Take what the network has brought."""
+        """Take bytes that the network brought."""
         self._incoming.write(data)
 
     def to_send(self) -> bytes:
-        """Return what is for the network."""
+        """Return the bytes that are due to be sent."""
         return self._outgoing.read()
 
     def encrypt(self, data: bytes) -> bytes:
-        """Return what is for the network when `data` is for the service."""
+        """Return the bytes to send for some data."""
         self._object.write(data)
         return self.to_send()
 
     def decrypt(self, data: bytes) -> bytes:
-        """Return what the service says with what the network has brought: nothing, where that is not all of it."""
+        """Return the data in bytes that the network brought: none while a record is incomplete."""
         self.received(data)
         plain = b""
         try:

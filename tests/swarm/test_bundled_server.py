@@ -15,7 +15,7 @@ from capserver import PORT
 from tests import kit
 
 SWARM = ("--headless", "--users", "5", "--spawn-rate", "5")
-STARTED = "Nobody listens on tcp://localhost:59898: started its service"
+STARTED = "No service listens on tcp://localhost:59898: started it"
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import certificates, kit, peers
+from tests import kit, peers
+from tests.certificates import Certificates
 from tests.swarm.test_faults import struck
 
 FEW = ("--headless", "--users", "2", "--spawn-rate", "2", "--wait", "0.1", "--run-time", "1s")
@@ -22,14 +23,6 @@ FAULTS = {
     "reset": "reply: reset",
     "refuse": "connect: reset",  # in the handshake
 }
-
-Files = certificates.Certificates
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    """The certificates of this module's services."""
-    return certificates.make(tmp_path_factory.mktemp("certificates"))
 
 
 @contextlib.contextmanager
@@ -72,7 +65,7 @@ def counts(folder: Path) -> tuple[int, int, int, int]:
     [(), ("--connection", "per-request"), ("--processes", "2", "--run-time", "4s")],
     ids=["persistent", "per-request", "two processes"],
 )
-def test_the_accounts_of_both_sides_agree(tmp_path: Path, files: Files, options: tuple[str, ...]) -> None:
+def test_the_accounts_of_both_sides_agree(tmp_path: Path, files: Certificates, options: tuple[str, ...]) -> None:
     if "--processes" in options:
         options += ("--master-bind-port", str(port := kit.free_port()), "--master-port", str(port))
     with serving(files.good, tmp_path) as server:
@@ -87,7 +80,7 @@ def test_the_accounts_of_both_sides_agree(tmp_path: Path, files: Files, options:
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-def test_a_fault_inside_tls_is_the_failure_that_it_is_without(tmp_path: Path, files: Files, kind: str) -> None:
+def test_a_fault_inside_tls_is_the_failure_that_it_is_without(tmp_path: Path, files: Certificates, kind: str) -> None:
     with serving(files.good, tmp_path, "--fault", f"{kind}=0.2") as server:
         lives = "per-request" if kind == "refuse" else "persistent"  # refuse strikes connections
         options = ("--tls-ca", files.ca, "--connection", lives, "--wait", "0.05", "--timeout", "0.5")
@@ -111,7 +104,7 @@ def test_a_fault_inside_tls_is_the_failure_that_it_is_without(tmp_path: Path, fi
     ],
 )
 def test_who_can_not_prove_who_it_is_gets_no_request(
-    tmp_path: Path, files: Files, certificate: str, name: str, text: str
+    tmp_path: Path, files: Certificates, certificate: str, name: str, text: str
 ) -> None:
     with serving(getattr(files, certificate), tmp_path) as server:
         code, output = swarm(tmp_path, server.port, *FEW, "--run-time", "3s", "--tls-ca", files.ca, name=name)
@@ -130,13 +123,13 @@ def _garbage(sock: socket.socket) -> None:
     sock.sendall(b"error: what is this?\n")
 
 
-def test_a_service_without_tls_is_a_failed_handshake(tmp_path: Path, files: Files) -> None:
+def test_a_service_without_tls_is_a_failed_handshake(tmp_path: Path, files: Certificates) -> None:
     with peers.peer(_garbage) as port:
         code, _ = swarm(tmp_path, port, *FEW, "--tls-ca", files.ca)
     assert (code, failures(tmp_path)) == (1, {"connect: TLS handshake failed"})
 
 
-def test_without_verification_anybody_may_answer(tmp_path: Path, files: Files) -> None:
+def test_without_verification_anybody_may_answer(tmp_path: Path, files: Certificates) -> None:
     with serving(files.foreign, tmp_path) as server:
         code, output = swarm(tmp_path, server.port, *FEW, "--tls-verify", "no")
         answered, connections, _ = server.totals()
@@ -145,7 +138,7 @@ def test_without_verification_anybody_may_answer(tmp_path: Path, files: Files) -
     assert "certificate not trusted" not in output
 
 
-def test_the_environment_may_name_the_authority(tmp_path: Path, files: Files) -> None:
+def test_the_environment_may_name_the_authority(tmp_path: Path, files: Certificates) -> None:
     with serving(files.good, tmp_path) as server:
         code, _ = swarm(tmp_path, server.port, *FEW, environment={**os.environ, "SSL_CERT_FILE": str(files.ca)})
         assert server.totals()[:2] == (counts(tmp_path)[0], 2)
@@ -156,7 +149,7 @@ def test_the_environment_may_name_the_authority(tmp_path: Path, files: Files) ->
     ("file", "says"),
     [("missing.pem", "can't be read: No such file or directory"), ("key.pem", r"has no certificate \(PEM\) in it")],
 )
-def test_a_bad_ca_file_is_one_clear_line(tmp_path: Path, files: Files, file: str, says: str) -> None:
+def test_a_bad_ca_file_is_one_clear_line(tmp_path: Path, files: Certificates, file: str, says: str) -> None:
     path = files.folder / file
     code, output = swarm(tmp_path, kit.free_port(), *FEW, "--tls-ca", path)
     assert code != 0
@@ -164,7 +157,7 @@ def test_a_bad_ca_file_is_one_clear_line(tmp_path: Path, files: Files, file: str
     assert output.count(str(path)) == 1
 
 
-def test_a_worker_without_the_ca_file_makes_the_test_fail_and_says_why(tmp_path: Path, files: Files) -> None:
+def test_a_worker_without_the_ca_file_makes_the_test_fail_and_says_why(tmp_path: Path, files: Certificates) -> None:
     # The file's name travels to the workers, the file does not.
     port = str(kit.free_port())
     locust = (kit.LOCUST, "-f", kit.KIT / "locustfile.py")

@@ -1,0 +1,285 @@
+"""A connected socket in gevent: connecting, TLS, sending and receiving, waits and deadlines.
+
+It knows no framing and no exchange. The two ends of a response time are taken here: `sent` in
+Stream.send, `arrived` in Stream.receive.
+"""
+
+import contextlib
+import errno
+import ssl
+import struct
+import time
+from typing import Any
+
+import gevent
+import gevent.monkey
+from gevent import socket
+
+from locust_tcp.transport import timestamps
+from locust_tcp.transport.endpoint import Address, Endpoint
+from locust_tcp.transport.tls import Tls
+
+CHUNK = 16 * 1024  # bytes that one read asks for
+
+# The waits are ours: with gevent's own sockets each call would cost more.
+PlainSocket: Any = gevent.monkey.get_original("socket", "socket")
+
+
+class Stream:
+    """One TCP connection, with TLS where the service speaks it, used by one greenlet at a time.
+
+    Every method that sends or receives raises OSError: TimeoutError after the deadline,
+    ssl.SSLError where TLS fails. After an error only close() may be called.
+
+    Args:
+        sock: A connected socket. The stream closes it.
+        tls: Our side of TLS, before its handshake.
+        kernel_times: Whether to ask the kernel for arrival times.
+
+    Attributes:
+        connect_time: Seconds that connecting took, with TLS and without the look-up of the name.
+        sent: When the last send began, in seconds since the epoch.
+        arrived: When the last bytes received arrived, on the same clock; 0.0 where the kernel gives
+            no time.
+        has_ended: Whether the peer has closed its side.
+        was_reset: Whether the peer has reset the connection already.
+        needs_poll: Whether something may have arrived that the event loop has not reported.
+    """
+
+    def __init__(self, sock: Any, tls: Tls | None = None, kernel_times: bool = timestamps.SUPPORTED) -> None:
+        self.connect_time = self.sent = self.arrived = 0.0
+        self.has_ended = self.was_reset = False
+        self.needs_poll = True
+        sock.setblocking(False)
+        if kernel_times:
+            timestamps.ask_for_arrival_times(sock)
+        self._sock = sock
+        self._tls = tls
+        self._kernel_times = kernel_times
+        # One watcher lives as long as the connection, and one timer serves many exchanges. With
+        # new ones for each, as gevent's sockets have them, an exchange takes half as long again.
+        self._hub = gevent.get_hub()
+        self._watcher = self._hub.loop.io(sock.fileno(), 1)  # 1: to read
+        self._is_watching = False
+        self._waiter: Any = None  # the greenlet that waits for the socket
+        self._deadline = self._timer_ends = 0.0  # on time.perf_counter's clock
+        self._timer: Any = None
+
+    def shake_hands(self) -> None:
+        """Agree on TLS, where the service speaks it. Closes the socket where that fails."""
+        if self._tls is None:
+            return
+        try:
+            while not self._tls.shake_hands():
+                self._send_all(self._tls.to_send())
+                self._watch()
+                self._wait()
+                received = self._sock.recv(CHUNK)
+                if not received:
+                    raise ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "closed during the handshake")
+                self._tls.received(received)
+            self._send_all(self._tls.to_send())
+        except BaseException as error:
+            if isinstance(error, ssl.SSLError):
+                with contextlib.suppress(OSError):
+                    self._sock.send(self._tls.to_send())  # the reason, for the service's log
+            self.close()
+            raise
+
+    def send(self, data: bytes, deadline: float) -> None:
+        """Send data.
+
+        Args:
+            data: The data. All of it is sent; the peer need not have read it.
+            deadline: By time.perf_counter. It holds until the next send, for receiving too.
+        """
+        self._deadline = deadline
+        if self._timer is None or deadline < self._timer_ends:
+            self._set_timer()
+        if self._tls:
+            data = self._tls.encrypt(data)
+        self.sent = time.time()
+        self._send_all(data)
+
+    def receive(self, most: int, wait: bool) -> bytes:
+        """Return what has arrived; wait where nothing has.
+
+        Args:
+            most: How many bytes to read from the network at most.
+            wait: Whether to wait before the first read, because it would find nothing.
+
+        Returns:
+            The data. It is empty where the peer has closed its side, which sets `has_ended`, and
+            where no TLS record of data is complete yet.
+        """
+        if not self._is_watching:
+            self._watch()
+        if wait:
+            self._wait()
+        while True:
+            try:
+                if self._kernel_times:
+                    received, self.arrived = timestamps.receive(self._sock, most)
+                else:
+                    received = self._sock.recv(most)
+                break
+            except BlockingIOError:
+                self._wait()
+        return self._decrypted(received) if self._tls or not received else received
+
+    def poll(self) -> bytes | None:
+        """Return what has arrived without waiting: None for nothing, b"" for the peer's end."""
+        if self.was_reset:
+            raise ConnectionResetError(errno.ECONNRESET, "reset before it was used")
+        while not self.has_ended:
+            try:
+                received = self._sock.recv(CHUNK)
+            except BlockingIOError:
+                # From now on the event loop reports what arrives. That is not enough with TLS,
+                # whose own messages arrive unasked, nor without arrival times, which show what
+                # arrived before the request but after the loop's last look.
+                self.needs_poll = self._tls is not None or not self._kernel_times
+                self._watch()
+                return None
+            if data := self._decrypted(received):
+                return data
+        return b""
+
+    def check_deadline(self) -> None:
+        """Raise TimeoutError after the deadline."""
+        if time.perf_counter() >= self._deadline:
+            raise TimeoutError(errno.ETIMEDOUT, "the deadline is over")
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._watcher.close()
+        if self._timer is not None:
+            self._timer.close()
+            self._timer = None
+        self._sock.close()
+
+    def _decrypted(self, received: bytes) -> bytes:
+        """Return the data in what was received, and note the peer's end."""
+        if self._tls and received:
+            received = self._tls.decrypt(received)
+            self.has_ended = self._tls.has_ended
+        else:
+            self.has_ended = not received
+        return received
+
+    def _send_all(self, data: bytes) -> None:
+        """Send, and wait where the kernel takes no more."""
+        sent = 0
+        while sent < len(data):
+            try:
+                sent += self._sock.send(memoryview(data)[sent:] if sent else data)
+            except BlockingIOError:
+                self._is_watching = False  # what arrives meanwhile is read when all is sent
+                self._watcher.stop()
+                watcher = self._hub.loop.io(self._sock.fileno(), 2)  # 2: to write
+                try:
+                    watcher.start(self._on_ready)
+                    self._wait()
+                finally:
+                    watcher.close()
+
+    def _wait(self) -> None:
+        """Let other greenlets run until the socket is ready or the deadline is over."""
+        if self._timer is None and self._deadline:  # a handshake has none: its time is that of the whole connect
+            self.check_deadline()
+            self._set_timer()
+        self._waiter = gevent.getcurrent()
+        try:
+            self._hub.switch()
+        finally:
+            self._waiter = None
+
+    def _watch(self) -> None:
+        """Let the event loop look for something to read."""
+        if not self._is_watching:
+            self._is_watching = True
+            self._watcher.start(self._on_ready)
+
+    def _on_ready(self) -> None:
+        """Wake the greenlet that waits for the socket. Called by the event loop."""
+        if self._waiter is not None:
+            self._waiter.switch()
+        else:  # it arrives unasked, or the greenlet is busy elsewhere
+            self.needs_poll = True
+            self._is_watching = False
+            self._watcher.stop()
+
+    def _set_timer(self) -> None:
+        # Create a new timer: restarting a libev timer resumes its remaining time.
+        if self._timer is not None:
+            self._timer.close()
+        self._timer_ends = self._deadline
+        self._timer = self._hub.loop.timer(max(0.0, self._deadline - time.perf_counter()))
+        self._timer.start(self._on_timer)
+
+    def _on_timer(self) -> None:
+        """End the wait after its deadline, or set the timer again. Called by the event loop."""
+        self._timer.close()
+        self._timer = None
+        if self._waiter is None:  # the next wait sets it again
+            return
+        if time.perf_counter() < self._deadline:
+            self._set_timer()
+        else:  # the greenlet finds nothing to read, and _wait raises TimeoutError
+            self._waiter.switch()
+
+
+def connect(endpoint: Endpoint, timeout: float, kernel_times: bool = timestamps.SUPPORTED) -> Stream:
+    """Connect to the first of the endpoint's addresses that answers.
+
+    Args:
+        endpoint: Where the service listens.
+        timeout: Seconds for the look-up, all the addresses and TLS together.
+        kernel_times: Whether to ask the kernel for arrival times.
+
+    Raises:
+        OSError: TimeoutError among them, and ssl.SSLError.
+        ValueError: The endpoint's CA file is of no use.
+    """
+    context = endpoint.tls
+    with gevent.Timeout(timeout, TimeoutError()):
+        addresses = list(endpoint.addresses())
+        begun = time.perf_counter()
+        failure: OSError = ConnectionRefusedError(errno.ECONNREFUSED, "no address")
+        for address in addresses:
+            try:
+                sock, was_reset = _connected(address)
+            except TimeoutError:
+                raise
+            except OSError as error:
+                failure = error
+                continue
+            endpoint.worked(address)
+            stream = Stream(sock, Tls(context, endpoint.name) if context else None, kernel_times)
+            stream.was_reset = was_reset
+            stream.shake_hands()
+            stream.connect_time = time.perf_counter() - begun
+            return stream
+        raise failure
+
+
+def _connected(address: Address) -> tuple[Any, bool]:
+    """Return a socket connected to a numeric address, and whether it has been reset since."""
+    family, where = address
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # no delay for the end of a long request
+        was_reset = False
+        try:
+            sock.connect(where)
+        except ConnectionResetError:  # after TCP's handshake; before its end, a reset is a refusal
+            was_reset = True
+        if sock.getsockname()[:2] == where[:2]:
+            # No service listens on this port, but the kernel chose it for our own end (RFC 9293,
+            # 3.5). An orderly close would block the port for a minute: no service could start.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "connected to itself")
+    except BaseException:
+        sock.close()
+        raise
+    return PlainSocket(fileno=sock.detach()), was_reset

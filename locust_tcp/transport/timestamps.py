@@ -1,0 +1,57 @@
+"""When did these bytes arrive? The kernel's receive timestamps: SO_TIMESTAMPING of Linux.
+
+The kernel takes the time when a packet arrives at this host, long before a busy process reads it.
+See the kernel's Documentation/networking/timestamping.rst.
+"""
+
+import contextlib
+import functools
+import platform
+import socket
+import struct
+import sys
+from typing import Any
+
+# Linux numbers the option like this on these machines, and their times have 64 bits.
+MACHINES = {"x86_64", "aarch64", "ppc64le", "riscv64", "s390x"}
+SUPPORTED = sys.platform == "linux" and platform.machine() in MACHINES
+
+# From Linux's socket.h and net_tstamp.h.
+SO_TIMESTAMPING = 37
+SOF_TIMESTAMPING_RX_SOFTWARE = 1 << 3
+SOF_TIMESTAMPING_SOFTWARE = 1 << 4
+TIMESTAMPS = struct.Struct("=qq32x")  # three timespecs, of which the first is the software timestamp
+ANCILLARY = socket.CMSG_SPACE(TIMESTAMPS.size) if SUPPORTED else 0
+
+
+def ask_for_arrival_times(sock: Any) -> None:
+    """Ask the kernel for the arrival times of what a socket receives. An old kernel has none."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, SOF_TIMESTAMPING_RX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE)
+
+
+def receive(sock: Any, most: int) -> tuple[bytes, float]:
+    """Read from a non-blocking socket whose arrival times were asked for.
+
+    Returns:
+        At most `most` bytes, and when the last of them arrived: seconds since the epoch, or 0.0
+        where the kernel gives no time, as with the first packets after it was asked.
+    """
+    received, ancillary, _, _ = sock.recvmsg(most, ANCILLARY)
+    for _, kind, content in ancillary:
+        if kind == SO_TIMESTAMPING:
+            seconds, nanoseconds = TIMESTAMPS.unpack(content)
+            return received, seconds + nanoseconds * 1e-9
+    return received, 0.0
+
+
+@functools.cache
+def keep_arrival_times() -> socket.socket:
+    """Keep the kernel's timestamps switched on for as long as this process lives.
+
+    The kernel switches them off when the last socket that asked for them is closed, and needs some
+    milliseconds to switch them on again. So one socket asks for them and does nothing else.
+    """
+    keeper = socket.socket()
+    ask_for_arrival_times(keeper)
+    return keeper

@@ -1,0 +1,22 @@
+"""Fixtures for the tests of connections."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+
+from locust_tcp.transport.connection import Connection
+from tests.certificates import Certificates
+from tests.tls_end import inside, service
+from tests.transport.exchanges import talking_to
+
+Talking = Callable[[Callable[[Any], object]], AbstractContextManager[Connection]]
+
+
+@pytest.fixture(params=["TCP", "TLS"])
+def talking(request: pytest.FixtureRequest, files: Certificates) -> Talking:
+    """A function: a Connection to a peer with some behaviour, over TCP and inside TLS."""
+    if request.param == "TCP":
+        return talking_to
+    return lambda behave: talking_to(inside(service(files.good, tickets=False), behave), files)
