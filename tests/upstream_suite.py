@@ -28,7 +28,14 @@ MODULES = (
 )  # fmt: skip
 AGAIN = 3  # runs of a test that differs
 
-EXPECTED: dict[str, str] = {}
+EXPECTED = {
+    "test_default_bucketing": "a bucket has three digits, and Locust's two",
+    "test_aggregation_with_rounding": "the histogram has three digits: 552 ms stay 552 and are not 550",
+    "test_aggregation_with_decimal_rounding": "the histogram has three digits: 1.99 ms stay 1.99 and are not 2",
+    "test_percentile_rounded_down": "the console has three digits: 122 ms stay 122 and are not 120",
+    "test_percentile_rounded_up": "the console has three digits: 127 ms stay 127 and are not 130",
+    "test_stats_rounding": "the page has three digits: minimum and maximum are not whole milliseconds",
+}
 
 Outcomes = dict[str, str]
 """The outcome of each test: passed, failed or skipped."""

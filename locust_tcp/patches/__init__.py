@@ -2,8 +2,9 @@
 
 import functools
 import logging
-from importlib.metadata import version
 from typing import Any
+
+import locust
 
 from locust_tcp.patches import (
     console,
@@ -49,8 +50,8 @@ def warn_of_lost(**_: Any) -> None:
     differing = sorted({name for patch in PATCHES for name in patch.differing})
     if lost:
         logger.warning(
-            "Locust %s is not a release that this kit was tested with. Missing are %s. Changed are %s",
-            version("locust"),
+            "Locust %s differs from the releases that this kit was tested with. Lost: %s. Changed functions: %s",
+            locust.__version__,
             "; ".join(lost),
             ", ".join(differing),
         )

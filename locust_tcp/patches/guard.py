@@ -1,4 +1,8 @@
-"""A change of Locust that is applied only where the installed Locust is known to fit."""
+"""A change of Locust that is applied only where the installed Locust is known to fit.
+
+When a release changes a function, the warning names it. Read the change, adapt the patch, and add what
+`digest` returns for the function to the patch's `tested`, with the release as a comment.
+"""
 
 import hashlib
 import importlib

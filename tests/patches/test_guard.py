@@ -158,4 +158,4 @@ def test_one_warning_names_all_that_is_lost(monkeypatch: pytest.MonkeyPatch, cap
     monkeypatch.setattr(patches, "PATCHES", lost)
     patches.warn_of_lost()
     (message,) = caplog.messages
-    assert "Missing are digits; the last row. Changed are locust.stats:bucket" in message
+    assert "Lost: digits; the last row. Changed functions: locust.stats:bucket" in message
