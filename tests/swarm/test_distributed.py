@@ -83,7 +83,7 @@ class Site:
         """Press Start."""
         kit.eventually(lambda: "Starting web interface" in self.master.output)
         assert json.loads(self.ask("swarm", {**SWARM, **options}))["success"]
-        self.master.says("All users spawned")
+        self.master.says("All users spawned|Spawning is complete")  # the latter if a report is late
 
     def shown(self) -> Any:
         """Return what the page shows, which may be a second or two old."""

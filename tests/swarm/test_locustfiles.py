@@ -152,7 +152,7 @@ def test_a_wrong_value_is_one_clear_line(tmp_path: Path, options: tuple[str, ...
 def test_both_ways_to_swap_in_a_variant_show_its_failures(
     tmp_path: Path, variant: str, failure: str, swap: str
 ) -> None:
-    options: tuple[str, ...] = ("--headless", "--users", "2", "--run-time", "2s")
+    options: tuple[str, ...] = ("--headless", "--users", "2")
     with kit.server(output=tmp_path / "server") as server:
         if swap == "rename":
             folder = copy_of_the_kit(tmp_path)
@@ -163,7 +163,8 @@ def test_both_ways_to_swap_in_a_variant_show_its_failures(
             options = ("-f", variant, *options)
         host = f"http://127.0.0.1:{server.port}"
         with kit.program(kit.LOCUST, *options, "--host", host, output=tmp_path / "log", cwd=folder) as locust:
-            assert locust.ends() == 1
+            locust.says(r"^(GET|SAMPLE) .* [1-9]\d*\(100\.00%\)")
+            assert locust.stop() == 1
     requests, failures = summary(locust.output)["Aggregated"]
     assert requests == failures > 0
     assert re.search(failure, locust.output)
@@ -177,9 +178,11 @@ def test_the_sample_works_once_its_two_places_are_filled_in(tmp_path: Path) -> N
         text = fill_in(text, 2, r'connection.sendall(b"hello\n"); return connection.makefile("rb").readline()')
         mine = tmp_path / "mine.py"
         mine.write_text(text)
-        options = ("-f", mine, "--headless", "--users", "3", "--spawn-rate", "3", "--run-time", "2s")
+        options = ("-f", mine, "--headless", "--users", "3", "--spawn-rate", "3")
         with kit.program(kit.LOCUST, *options, output=tmp_path / "log") as locust:
-            assert locust.ends() == 0
+            locust.says(r"^SAMPLE +connect +3 ")
+            locust.says(r"^SAMPLE +request +[1-9]")
+            assert locust.stop() == 0
         counts = summary(locust.output)
         assert counts["connect"] == (3, 0)
         assert counts["request"][0] > 0 == counts["request"][1]

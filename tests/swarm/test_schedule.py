@@ -1,10 +1,12 @@
 """locust_tcp/pacing.py on a service that stalls: what a closed loop hides, a schedule shows."""
 
 import contextlib
+import re
 import signal
 import threading
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 from tests import kit
@@ -85,4 +87,12 @@ def test_the_rate_is_kept(tmp_path: Path) -> None:
                 assert locust.ends() == 0
             lines, _, _ = server.totals()
         # 1000 requests in 5 s. Poisson: a standard deviation of 32; five of them, and the start and the end.
-        assert 750 <= lines <= 1180, arrivals
+        expected = USERS * RATE * seconds(locust.output)
+        assert 0.75 * expected <= lines <= 1.18 * expected, arrivals
+
+
+def seconds(output: str) -> float:
+    """Return how long the users ran, by the log."""
+    times = re.findall(r"^\[(.*?)\].*(?:Ramping to|limit reached)", output, re.MULTILINE)
+    begun, ended = (datetime.strptime(time, "%Y-%m-%d %H:%M:%S,%f") for time in times)
+    return (ended - begun).total_seconds()
