@@ -100,7 +100,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         server = CapitalizationServer(options, tls)
-    except (OSError, UnicodeError, RuntimeError) as error:  # UnicodeError: a name that can't be one
+    except RuntimeError:
+        print(f"capserver: the system has no {options.pool} threads: choose a smaller --pool", file=sys.stderr)
+        return 2
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that can't be one
         why = str(getattr(error, "strerror", error)).partition(" (while")[0]  # what socket.create_server adds
         if getattr(error, "errno", 0) == errno.EADDRINUSE:  # also for a minute after a connection from that port
             why += ". Stop what uses it, wait a minute, or choose another --port."

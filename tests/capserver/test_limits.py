@@ -30,6 +30,7 @@ BURST = 5_000  # connections that begin at once: more than the backlog holds
 SPARE = 500  # descriptors for all else
 PER_CONNECTION = 30 * 1024  # bytes of memory that a connection may cost
 BOUND = 20 * 1024 * 1024  # bytes of memory that a peer may cost who sends for ever
+STEADY = 3 * 1024 * 1024  # bytes by which the memory of threads may vary: 300 of them take 6 MB
 FLOOD = 100 * 1024 * 1024  # bytes that stand for "for ever"
 SHORT = "[Oo]ut of memory|MemoryError|no more threads"
 FULL = b"error: server full: 3 connections are open\n"
@@ -130,7 +131,9 @@ def test_ten_thousand_connections_leave_room_for_a_hundred_more_and_nothing_behi
                 assert_each_is_answered([others.enter_context(connect(server)) for _ in range(100)])
             assert_each_is_answered(clients)
             assert (memory(server) - memory_before) / CROWD < PER_CONNECTION
-        kit.eventually(lambda: (files(server), process(server).num_threads()) == (files_before, threads))
+        kit.eventually(
+            lambda: (process(server).num_threads(), files(server)) == (threads, files_before), 4 * kit.PATIENCE
+        )
         assert server.totals() == (CROWD + 101, CROWD + 101, 0)
 
 
@@ -495,7 +498,7 @@ def test_three_hundred_wild_peers_leave_nothing_behind(tmp_path: Path) -> None:
         some_go_wild(300)  # after which all the memory that it ever takes has been taken once
         before = memory(server), process(server).num_threads()
         some_go_wild(300)
-        assert memory(server) - before[0] < 1024 * 1024
+        assert memory(server) - before[0] < STEADY
         assert process(server).num_threads() == before[1]
         _, connections, errors = server.totals()
         assert connections == 601
@@ -549,10 +552,10 @@ def test_a_pool_has_no_more_threads_and_serves_everybody_in_the_end(tmp_path: Pa
 
 
 def test_a_pool_that_has_no_threads_is_one_line(tmp_path: Path) -> None:
-    command = f"ulimit -v 200000; exec {sys.executable} -m capserver --port 0 --pool 100000"
+    command = f"ulimit -v 100000; exec {sys.executable} -m capserver --port 0 --pool 100000"
     with kit.program("bash", "-c", command, output=tmp_path / "server.log") as server:
         assert server.ends() == 2
-        assert server.output == "capserver: can't listen on 127.0.0.1:0: can't start new thread\n"
+        assert server.output == "capserver: the system has no 100000 threads: choose a smaller --pool\n"
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) == 1, reason="this machine has one core")
