@@ -4,8 +4,8 @@ Neither a wheel of Locust nor its source distribution has the tests. They are in
 `locust/test` of its repository, at the tag of the installed release. The Python that runs this needs
 Locust and what its tests need: pytest, pyquery, retry, cryptography.
 
-Tests that differ run again, alone: some of Locust's fail at times on a busy machine. Ends non-zero
-where a test differs that is not EXPECTED to. Takes about twenty minutes.
+Tests that differ run again without the others: some of Locust's fail at times on a busy machine. Ends
+non-zero where a test differs that is not EXPECTED to. Takes about twenty minutes.
 
 python tests/upstream_suite.py ../locust/locust/test
 """
@@ -26,7 +26,7 @@ MODULES = (
     "test_sequential_taskset", "test_interruptable_task", "test_tags", "test_wait_time", "test_env", "test_log",
     "test_util",
 )  # fmt: skip
-AGAIN = 3  # runs of a test that differs
+AGAIN = 3  # more runs of a test that differs
 
 EXPECTED = {
     "test_default_bucketing": "a bucket has three digits, and Locust's two",
@@ -69,11 +69,19 @@ def run(folder: Path, tests: list[str], with_kit: bool) -> Outcomes:
 
 
 def differing(folder: Path, tests: list[str]) -> list[str]:
-    """Return the tests that come out differently with the kit."""
-    without, with_kit = (run(folder, tests, with_kit) for with_kit in (False, True))
-    print(f"{len(without)} tests: {list(without.values()).count('passed')} pass without the kit, ", end="")
-    print(f"{list(with_kit.values()).count('passed')} with it", flush=True)
-    return sorted(name for name in without.keys() | with_kit.keys() if without.get(name) != with_kit.get(name))
+    """Return the tests that pass in some run without the kit and in none with it, or the other way round."""
+    outcomes: dict[bool, Outcomes] = {False: {}, True: {}}
+    for _ in range(1 + AGAIN):
+        for with_kit, known in outcomes.items():
+            ran = run(folder, tests, with_kit)
+            known |= {name: outcome for name, outcome in ran.items() if known.get(name) != "passed"}
+            passed = list(ran.values()).count("passed")
+            print(f"{'with' if with_kit else 'without'} the kit: {passed} of {len(ran)} tests pass", flush=True)
+        without, with_it = outcomes[False], outcomes[True]
+        tests = sorted(name for name in without.keys() | with_it.keys() if without.get(name) != with_it.get(name))
+        if not tests:
+            break
+    return tests
 
 
 def main() -> int:
@@ -91,8 +99,6 @@ def main() -> int:
         (folder / "kit").mkdir()
         (folder / "kit/sitecustomize.py").write_text("import locust_tcp\n")
         names = differing(folder, [f"locust/test/{module}.py" for module in options.modules])
-        for _ in range(AGAIN):
-            names = differing(folder, names) if names else []
     for name in names:
         print(f"{name}: {EXPECTED.get(name.rpartition(':')[2], 'NOT EXPECTED')}")
     return int(any(name.rpartition(":")[2] not in EXPECTED for name in names))

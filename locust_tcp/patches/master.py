@@ -4,6 +4,7 @@ Locust gives the workers half a second. Users may take as long as `--stop-timeou
 """
 
 import time
+from typing import Any
 
 import gevent
 from locust.rpc import Message
@@ -21,16 +22,28 @@ def _quit(self: MasterRunner) -> None:
         return
     _quitting.add(self)
     self.stop(send_stop_to_client=False)
+    missing = {client.id for client in self.clients.missing}
+    waiting = {client.id for client in self.clients.all} - missing
+
+    def report(client_id: str, data: dict[str, Any], **_: Any) -> None:
+        if not data.get("user_count"):  # no user of this worker can make another request
+            waiting.discard(client_id)
+
+    self.environment.events.worker_report.add_listener(report)
     for client in self.clients.all:
         self.server.send_to_client(Message("quit", None, client.id))
     end = time.monotonic() + (self.environment.stop_timeout or 0) + LAST_REPORTS
-    while self.worker_count and time.monotonic() < end:
+    while waiting & self.clients.keys() and time.monotonic() < end:
         gevent.sleep(0.01)
     self.greenlet.kill(block=True)
 
 
 PATCH = Patch(
     lost="the last reports of workers whose users take more than half a second to stop",
-    tested={"locust.runners:MasterRunner.quit": {"69367e86ece08076"}},
+    tested={
+        "locust.runners:MasterRunner.quit": {"69367e86ece08076"},
+        "locust.runners:WorkerRunner.__init__.on_report_to_master": {"15e296fb11c15609"},
+        "locust.runners:WorkerRunner._send_stats": {"edb2bc9d1bd5847f"},
+    },
     replacements={"locust.runners:MasterRunner.quit": _quit},
 )
