@@ -14,7 +14,7 @@ failures: list[tuple[str, float]] = []
 class BusyUser(TcpUser):
     """A user that counts its requests."""
 
-    timeout = 0.2
+    timeout = 1.0
     wait_time = constant(0)
     requests = 0
 

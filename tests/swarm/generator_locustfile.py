@@ -1,9 +1,11 @@
 """The kit's locustfile. If NO_ARRIVAL_TIMES is set, the kernel's arrival times are switched off.
 
-At the end it prints how many exchanges had no arrival time.
+If SATURATED is set, each request takes Locust's core for a while, and a few of them fill it. At the
+end it prints how many exchanges had no arrival time.
 """
 
 import os
+import time
 from typing import Any
 
 from locust import events
@@ -17,6 +19,17 @@ __all__ = ["CapitalizationUser"]
 
 if os.environ.get("NO_ARRIVAL_TIMES"):
     Connection.kernel_times = False
+
+BUSY = 0.0005  # seconds: more than any server takes for a line
+
+if os.environ.get("SATURATED"):
+
+    @events.request.add_listener
+    def take_the_core(**_: Any) -> None:
+        """Compute for a while."""
+        end = time.perf_counter() + BUSY
+        while time.perf_counter() < end:
+            pass
 
 
 @events.quitting.add_listener

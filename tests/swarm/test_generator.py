@@ -11,6 +11,7 @@ import pytest
 from locust_tcp.metrics.generator import LAG_LIMIT
 from tests import kit, peers
 
+SATURATED = {"SATURATED": "1"}
 LOCUSTFILE = "tests/swarm/generator_locustfile.py"
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="arrival times are Linux's")
 
@@ -56,7 +57,7 @@ def test_a_slow_service_is_no_limit_of_locust(tmp_path: Path, environment: dict[
 
 def test_a_saturated_locust_is_no_limit_of_a_fast_service(tmp_path: Path, environment: dict[str, str]) -> None:
     with kit.server(output=tmp_path / "server") as server:
-        locust = run(tmp_path, environment, server.host, "--users", "200", "--spawn-rate", "1000")
+        locust = run(tmp_path, environment | SATURATED, server.host, "--users", "50", "--spawn-rate", "50")
     match = locust.says(
         "Load generator: Locust is saturated: replies wait ([0-9.]+) ms .*the service takes ([0-9.]+) ms"
     )
@@ -68,8 +69,8 @@ def test_workers_send_their_lag_to_the_master(tmp_path: Path) -> None:
     port = str(kit.free_port())
     ports = ("--master-bind-port", port, "--master-port", port)
     with kit.server(output=tmp_path / "server") as server:
-        options = ("--users", "200", "--spawn-rate", "1000", "--processes", "2", *ports)
-        locust = run(tmp_path, dict(os.environ), server.host, *options)
+        options = ("--users", "50", "--spawn-rate", "50", "--processes", "2", *ports)
+        locust = run(tmp_path, os.environ | SATURATED, server.host, *options)
     locust.says(r"Load generator: worker \d: Locust is saturated: replies wait [0-9.]+ ms")
 
 
