@@ -161,13 +161,13 @@ class CapitalizationServer:
 
     def _close(self, connection: Connection, ending: str) -> None:
         connection.sock.close()
+        if self._options.verbose:  # before the totals, for which a stop waits until none is open
+            say(f"{connection.peer} {ending}, {connection.answered} lines answered")
         with self._lock:
             self._open.discard(connection)
             self._closed += _counted(connection)
             if ending == "idle":
                 self._closed[ending] += 1
-        if self._options.verbose:
-            say(f"{connection.peer} {ending}, {connection.answered} lines answered")
 
     def _warn(self, text: str) -> None:
         """Say that something is short: once, until it no longer is."""

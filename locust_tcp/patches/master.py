@@ -8,11 +8,11 @@ from typing import Any
 
 import gevent
 from locust.rpc import Message
-from locust.runners import MasterRunner
+from locust.runners import STATE_MISSING, MasterRunner
 
 from locust_tcp.patches.guard import Patch
 
-LAST_REPORTS = 2.0  # seconds for the reports after the last user has stopped; mostly they take milliseconds
+LAST_REPORTS = 10.0  # seconds for the reports after the last user has stopped: milliseconds, but on a busy machine
 
 _quitting: set[MasterRunner] = set()
 
@@ -22,8 +22,7 @@ def _quit(self: MasterRunner) -> None:
         return
     _quitting.add(self)
     self.stop(send_stop_to_client=False)
-    missing = {client.id for client in self.clients.missing}
-    waiting = {client.id for client in self.clients.all} - missing
+    waiting = {client.id for client in self.clients.all}
 
     def report(client_id: str, data: dict[str, Any], **_: Any) -> None:
         if not data.get("user_count"):  # no user of this worker can make another request
@@ -33,7 +32,9 @@ def _quit(self: MasterRunner) -> None:
     for client in self.clients.all:
         self.server.send_to_client(Message("quit", None, client.id))
     end = time.monotonic() + (self.environment.stop_timeout or 0) + LAST_REPORTS
-    while waiting & self.clients.keys() and time.monotonic() < end:
+    while time.monotonic() < end and waiting & {
+        client.id for client in self.clients.all if client.state != STATE_MISSING
+    }:
         gevent.sleep(0.01)
     self.greenlet.kill(block=True)
 

@@ -46,8 +46,8 @@ def user_class(name: str, host_: str) -> type[TcpUser]:
         host = host_
         fixed_count = 1
         wait_time = constant(0.01)
-        timeout = 60.0 if name in ("stopped", "lagging") else 0.4
-        connect_timeout = 0.4
+        timeout = 0.4 if name in ("mute", "dripping", "late") else 60.0
+        connect_timeout = 0.4 if name == "full" else 60.0
         max_reply = 1000
         done = 0
 
