@@ -6,6 +6,7 @@ looks at all connections twice a second, and shuts down the socket of each one w
 call that blocks there then returns at once.
 """
 
+import _thread
 import argparse
 import contextlib
 import math
@@ -136,7 +137,8 @@ class CapitalizationServer:
         elif options.pool:
             return self._waiting.put(connection)
         try:
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+            # Not by threading.Thread, which waits until the thread runs: that costs a third of the connections/s.
+            _thread.start_new_thread(self._serve, (connection,))
             self._is_short = False
         except (RuntimeError, MemoryError):
             self._warn(NO_ROOM)
