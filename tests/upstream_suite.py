@@ -13,6 +13,7 @@ python tests/upstream_suite.py ../locust/locust/test
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -49,10 +50,11 @@ def run(folder: Path, tests: list[str], with_kit: bool) -> Outcomes:
         tests: What pytest is given.
         with_kit: Whether each Python process imports the kit before it does anything else.
     """
-    paths = [folder, *([folder / "kit", KIT] if with_kit else [])]
+    # Locust is imported as early without the kit: its tests depend on when gevent patches the standard library.
+    (folder / "sitecustomize.py").write_text("import locust_tcp\n" if with_kit else "import locust\n")
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # has the command `locust`
-        "PYTHONPATH": os.pathsep.join(map(str, paths)),
+        "PYTHONPATH": f"{folder}{os.pathsep}{KIT}",
     }
     report = folder / "report.xml"
     report.unlink(missing_ok=True)
@@ -90,14 +92,13 @@ def main() -> int:
     command.add_argument("tests", type=Path, help="the folder locust/test of Locust's repository")
     command.add_argument("modules", nargs="*", default=MODULES, help="(default: %(default)s)")
     options = command.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a shell, and by children
     installed = find_spec("locust")
     assert installed and installed.origin
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         shutil.copytree(Path(installed.origin).parent, folder / "locust")
         shutil.copytree(options.tests, folder / "locust/test")
-        (folder / "kit").mkdir()
-        (folder / "kit/sitecustomize.py").write_text("import locust_tcp\n")
         names = differing(folder, [f"locust/test/{module}.py" for module in options.modules])
     for name in names:
         print(f"{name}: {EXPECTED.get(name.rpartition(':')[2], 'NOT EXPECTED')}")

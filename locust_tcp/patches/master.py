@@ -3,6 +3,7 @@
 Locust gives the workers half a second. Users may take as long as `--stop-timeout` says.
 """
 
+import logging
 import time
 from typing import Any
 
@@ -11,6 +12,8 @@ from locust.rpc import Message
 from locust.runners import STATE_MISSING, MasterRunner
 
 from locust_tcp.patches.guard import Patch
+
+logger = logging.getLogger("locust.runners")  # where Locust's own function logs
 
 LAST_REPORTS = 10.0  # seconds for the reports after the last user has stopped: milliseconds, but on a busy machine
 
@@ -22,6 +25,7 @@ def _quit(self: MasterRunner) -> None:
         return
     _quitting.add(self)
     self.stop(send_stop_to_client=False)
+    logger.debug("Quitting...")
     waiting = {client.id for client in self.clients.all}
 
     def report(client_id: str, data: dict[str, Any], **_: Any) -> None:
@@ -30,6 +34,7 @@ def _quit(self: MasterRunner) -> None:
 
     self.environment.events.worker_report.add_listener(report)
     for client in self.clients.all:
+        logger.debug(f"Sending quit message to worker {client.id} (index {self.get_worker_index(client.id)})")
         self.server.send_to_client(Message("quit", None, client.id))
     end = time.monotonic() + (self.environment.stop_timeout or 0) + LAST_REPORTS
     while time.monotonic() < end and waiting & {
