@@ -51,7 +51,8 @@ class Connection:
                 self._take(step)
                 if step.ending:
                     return None
-        if not self._stopping.is_set() or self._tcp_info()[0] == TCP_CLOSE_WAIT:  # it is the peer's end, not ours
+        is_ours = self.ending or (self._stopping.is_set() and self._tcp_info()[0] != TCP_CLOSE_WAIT)
+        if not is_ours:  # the end of the input
             for step in self.lines.end():
                 self._take(step)
         return self._take(Step(ending="close"))

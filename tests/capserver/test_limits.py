@@ -566,3 +566,12 @@ def test_it_holds_itself_to_one_core_unless_all_are_asked_for(
     with kit.server(*options, output=tmp_path / "server.log") as server:
         cores = process(server).cpu_affinity()
         assert cores == [max(os.sched_getaffinity(0))] if is_one else set(cores) == os.sched_getaffinity(0)
+
+
+def test_an_idle_peer_with_half_a_line_gets_no_fault(tmp_path: Path) -> None:
+    options = ("--idle-timeout", "0.5", "--fault", "garble=1")
+    with kit.server(*options, output=tmp_path / "server.log") as server, connect(server) as sock:
+        sock.sendall(b"hal")
+        assert read(sock) == b""
+        assert server.totals() == (0, 1, 0)
+        assert server.output.endswith(", 0 errors, 1 idle\n")
