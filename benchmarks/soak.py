@@ -34,7 +34,7 @@ FAULTS = ("close", "reset", "truncate", "garble")
 RATE = 0.003  # of the replies, for each of them
 PAUSE = 0.04  # seconds, on average, between two things that a peer does: this is no speed test
 ROW = 10.0  # seconds
-GROWTH = 1024  # KB of memory from the first row on that are no leak: how full the allocator's blocks are
+GROWTH = 2048  # KB of memory from the first row on that are no leak: what the threads' allocators keep
 RESET = struct.pack("ii", 1, 0)  # to close with a linger time of 0 is to reset (socket(7), SO_LINGER)
 
 

@@ -32,10 +32,12 @@ class Connection:
         self.answered = self.errors = 0
         self.deadline = math.inf  # on time.monotonic's clock
         self.ending = ""
+        self.has_begun = False
         self._idle, self._stopping = idle, stopping
 
     def serve(self) -> None:
         """Answer the peer until one of the two sides ends. Raises OSError where the connection is lost."""
+        self.has_begun = True
         if isinstance(self.sock, ssl.SSLSocket):
             self.deadline = time.monotonic() + HANDSHAKE
             self.sock.do_handshake()

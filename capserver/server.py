@@ -27,6 +27,7 @@ STACK = 128 * 1024  # bytes of each thread; the usual 8 MB would make 80 GB of 1
 DRAIN = 5.0  # seconds that open connections get for their last replies when the server stops
 POLL = 0.1  # seconds until the accepting thread sees a stop
 SWEEP = 0.5  # seconds between two looks for peers whose time is over
+BEGIN = 2.0  # seconds for a thread to begin; one without memory never does
 TRAFFIC = 5.0  # seconds between traffic lines
 NO_ROOM = "no more threads: new connections are closed until others are"
 
@@ -137,6 +138,7 @@ class CapitalizationServer:
         elif options.pool:
             return self._waiting.put(connection)
         try:
+            connection.deadline = time.monotonic() + BEGIN
             # Not by threading.Thread, which waits until the thread runs: that costs a third of the connections/s.
             _thread.start_new_thread(self._serve, (connection,))
             self._is_short = False
@@ -155,7 +157,11 @@ class CapitalizationServer:
             connection.lines.forget()
             ending = f"dropped ({error!r})"
             say(f"{connection.peer} {ending}")
-        self._close(connection, connection.ending or ending)
+        while connection in self._open:
+            try:
+                self._close(connection, connection.ending or ending)
+            except MemoryError:
+                time.sleep(POLL)  # until others have ended
 
     def _serve_waiting(self) -> None:
         while True:
@@ -187,6 +193,8 @@ class CapitalizationServer:
             if connection.deadline < now:
                 connection.ending = connection.ending or "idle"
                 connection.shut_down(socket.SHUT_RDWR)
+                if not connection.has_begun:  # its thread had no memory to begin with
+                    self._close(connection, "closed")
         if now - self._reported < TRAFFIC:
             return
         counts = self._counts()
