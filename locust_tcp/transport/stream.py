@@ -239,7 +239,7 @@ def connect(endpoint: Endpoint, timeout: float, kernel_times: bool = timestamps.
 
     Raises:
         OSError: TimeoutError among them, and ssl.SSLError.
-        ValueError: The endpoint's CA file is of no use.
+        ValueError: The endpoint's CA file can't be read or has no certificate.
     """
     context = endpoint.tls
     with gevent.Timeout(timeout, TimeoutError()):
