@@ -150,9 +150,15 @@ class Server(Program):
 
 
 @contextlib.contextmanager
-def server(*options: str, output: Path, python: str | Path = sys.executable, cwd: Path = KIT) -> Iterator[Server]:
+def server(
+    *options: str,
+    output: Path,
+    python: str | Path = sys.executable,
+    code: tuple[str, str] = ("-m", "capserver"),
+    cwd: Path = KIT,
+) -> Iterator[Server]:
     """Run a capitalization server for the length of a with-block."""
-    running = Server(python, "-m", "capserver", "--port", "0", *options, output=output, cwd=cwd)
+    running = Server(python, *code, "--port", "0", *options, output=output, cwd=cwd)
     try:
         assert running.port
         yield running

@@ -38,15 +38,8 @@ def tls_server(files: Certificates, folder: Path, *options: str) -> Iterator[kit
 def changed_server(files: Certificates, folder: Path, *changes: str) -> Iterator[kit.Server]:
     """The same with other values for its constants."""
     code = CHANGED.format(changes="; ".join(f"capserver.{change}" for change in changes))
-    options = ("--port", "0", "--tls-cert", files.good)
-    server = kit.Server(sys.executable, "-c", code, *options, output=folder / "server")
-    try:
-        assert server.port
-        yield server
-    finally:
-        if server.process.poll() is None:
-            server.process.kill()
-        server.process.wait()
+    with kit.server("--tls-cert", str(files.good), code=("-c", code), output=folder / "server") as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
