@@ -27,7 +27,7 @@ STACK = 128 * 1024  # bytes of each thread; the usual 8 MB would make 80 GB of 1
 DRAIN = 5.0  # seconds that open connections get for their last replies when the server stops
 POLL = 0.1  # seconds until the accepting thread sees a stop
 SWEEP = 0.5  # seconds between two looks for peers whose time is over
-BEGIN = 2.0  # seconds for a thread to begin; one without memory never does
+BEGIN = 20.0  # seconds for a thread to begin, on a busy machine too; one without memory never does
 TRAFFIC = 5.0  # seconds between traffic lines
 NO_ROOM = "no more threads: new connections are closed until others are"
 
