@@ -17,7 +17,7 @@ from capserver.faults import KINDS, Fault
 from capserver.lines import MAX_LINE
 from capserver.server import CapitalizationServer, address_text, say
 
-SWITCH = 0.1  # seconds; each thread that waits for the interpreter wakes up so often: 10,000 fill a core with 0.005
+SWITCH = 1.0  # seconds; each thread that waits for the interpreter wakes up so often: 10,000 fill a core with 0.005
 IDLE = 600  # seconds: longer than people think and Locust's users wait
 
 
