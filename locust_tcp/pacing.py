@@ -15,7 +15,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal
 
-from locust_tcp.user import ScheduledSend, TcpUser
+from locust_tcp.client import ScheduledSend
+from locust_tcp.user import TcpUser
 
 Arrivals = Literal["even", "poisson"]
 

@@ -16,8 +16,10 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "locust_tcp/metrics": (("metrics", "version", "transport.errors"), NETWORK),
     "locust_tcp/patches": (("patches", "metrics.rounding"), ()),
     "locust_tcp/web": (("web", "metrics", "transport", "user", "compare.chart"), ()),
-    "locust_tcp/user.py": (("transport", "metrics", "patches"), NETWORK),
-    "locust_tcp/pacing.py": (("user",), NETWORK),
+    "locust_tcp/turns.py": (("transport",), NETWORK),
+    "locust_tcp/client.py": (("transport", "metrics", "patches", "turns", "user.TcpUser"), NETWORK),
+    "locust_tcp/user.py": (("transport", "patches", "client"), NETWORK),
+    "locust_tcp/pacing.py": (("user", "client"), NETWORK),
     "locust_tcp/service.py": (("transport",), ()),
     "locust_tcp/plugin.py": (("web", "metrics", "patches", "user", "transport", "version"), NETWORK),
 }

@@ -39,7 +39,7 @@ REPLIES: dict[str, tuple[peers.Behaviour, list[tuple[str, str | None]]]] = {
         [
             ("connect", FINE),
             ("closing later", FINE),
-            ("closing later", "reply: closed"),
+            ("closing later", "send: closed"),
             ("connect", FINE),
             ("closing later", FINE),
         ],
@@ -52,7 +52,7 @@ REPLIES: dict[str, tuple[peers.Behaviour, list[tuple[str, str | None]]]] = {
     "endless": (peers.endless, [("connect", FINE), ("endless", "reply: too long")] * REQUESTS),
     "huge length": (peers.mute, [("connect", FINE), ("huge length", "reply: too long")] * REQUESTS),
     "lagging": (peers.answering(b"HELLO\n"), [("connect", FINE), *[("lagging", FINE)] * REQUESTS]),
-    "our mistake": (peers.answering(b"HELLO\n"), [("connect", FINE)] * REQUESTS),
+    "our mistake": (peers.answering(b"HELLO\n"), [("connect", FINE), ("our mistake", "reply: wrong")] * REQUESTS),
     "stopped": (peers.mute, [("connect", FINE)]),
 }
 CONNECTS = {

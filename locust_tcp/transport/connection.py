@@ -8,6 +8,8 @@ stream.py takes the first two, Connection.times the third.
 
 import logging
 import time
+from collections import deque
+from typing import Any, NamedTuple
 
 from locust_tcp.transport import timestamps
 from locust_tcp.transport.endpoint import Endpoint
@@ -15,8 +17,10 @@ from locust_tcp.transport.errors import (
     CLOSED,
     CONNECT,
     CUT_SHORT,
-    NO_CA,
+    NO_FILE,
     REPLY,
+    SEND,
+    STARTTLS,
     TIMED_OUT,
     TOO_LONG,
     TOO_MUCH,
@@ -24,11 +28,26 @@ from locust_tcp.transport.errors import (
     TcpError,
     warn_once,
 )
-from locust_tcp.transport.stream import CHUNK, Stream, connect
+from locust_tcp.transport.stream import CHUNK, Connected, connect
+from locust_tcp.transport.tls import Tls
 
 logger = logging.getLogger(__name__)
 
 CLOCK_STEP = 0.001  # seconds by which the realtime clock may disagree with the monotonic one in an exchange
+
+
+class Kept(NamedTuple):
+    """A message that was read while another one was looked for.
+
+    Attributes:
+        message: What the `read` function has returned for it.
+        arrived: When its last byte arrived, in seconds since the epoch; 0.0 if that is unknown.
+        size: Its bytes.
+    """
+
+    message: Any
+    arrived: float
+    size: int
 
 
 class Connection:
@@ -37,71 +56,121 @@ class Connection:
     Every method that sends or reads raises TcpError. After an error only close() may be called.
 
     Args:
-        stream: The connection's bytes.
-        max_reply: How many bytes the reply to one request may have.
+        connected: The connected stream.
+        max_reply: How many bytes the reply to one request may have, and all kept messages together.
+        eol: Where `read_until` stops if it is not given a separator.
+        pushes: Whether the service says things unasked, which are kept for `receive`.
 
     Attributes:
-        kernel_times: Whether to ask the kernel when replies arrive; the same for all connections.
-        connect_time: Seconds that connecting took, without the look-up of the name.
+        kernel_times: Whether to ask the kernel for its times; the same for all connections.
+        connected: What connecting took.
         begun: When the exchange began, on time.perf_counter's clock.
-        sent: When its request was sent, in seconds since the epoch.
+        sent: When its request was sent, in seconds since the epoch. Its response time counts from here.
         received: Bytes of its reply that have arrived.
+        kept: The messages for the next `receive`.
+        is_over: Whether a reply has ended with the connection.
     """
 
     kernel_times = timestamps.SUPPORTED
 
-    def __init__(self, stream: Stream, max_reply: int) -> None:
-        self._stream = stream
-        self._max_reply = max_reply
-        self._buffer = bytearray()
-        self._timeout = 0.0
-        self._is_new = True
-        self.connect_time = stream.connect_time
+    def __init__(self, connected: Connected, max_reply: int, eol: bytes = b"\n", pushes: bool = False) -> None:
+        self.connected = connected
         self.begun = self.sent = 0.0
         self.received = 0
+        self.kept: deque[Kept] = deque()
+        self.is_over = False
+        self._stream = connected.stream
+        self._max_reply = max_reply
+        self._eol = eol
+        self._pushes = pushes
+        self._buffer = bytearray()
+        self._earliest = 0.0  # when the reply may arrive, in seconds since the epoch
+        self._latest = 0.0
+        self._is_new = True
+        self._is_reading = False
+        self._kept_now = 0  # bytes of this exchange that belong to kept messages
 
     @classmethod
-    def open(cls, endpoint: Endpoint, timeout: float, max_reply: int) -> "Connection":
+    def open(
+        cls, endpoint: Endpoint, timeout: float, max_reply: int, eol: bytes = b"\n", pushes: bool = False
+    ) -> "Connection":
         """Connect to a service.
 
         Args:
             endpoint: Where the service listens.
             timeout: Seconds for the look-up, all the addresses and TLS together.
-            max_reply: How many bytes the reply to one request may have.
+            max_reply: See the class; so are `eol` and `pushes`.
         """
         try:
             _ = endpoint.tls
         except ValueError as error:  # checked before the test starts, but a worker has files of its own
             warn_once(str(error))
-            raise TcpError(CONNECT, NO_CA) from error
+            raise TcpError(CONNECT, NO_FILE) from error
         try:
-            return cls(connect(endpoint, timeout, cls.kernel_times), max_reply)
+            return cls(connect(endpoint, timeout, cls.kernel_times), max_reply, eol, pushes)
         except OSError as error:
             logger.debug("connecting to %s:%s: %r", endpoint.name, endpoint.port, error)
             raise TcpError.of(CONNECT, error) from error
 
-    def send(self, payload: bytes, timeout: float) -> None:
+    def send(self, payload: bytes, timeout: float, one_way: bool = False) -> None:
         """Begin an exchange: send its request.
 
         Args:
             payload: The request.
             timeout: Seconds for the whole exchange.
+            one_way: Whether no reply is read. What has come unasked is then left for `receive`.
+
+        Raises:
+            RuntimeError: A `read` function calls it. The exchange would be several, timed as one.
         """
+        if self._is_reading:
+            raise RuntimeError("a read function can't send: make two requests, or a transaction of them")
         stream = self._stream
-        self.received = 0
-        self._timeout = timeout
+        self.received = self._kept_now = 0
         self.begun = begun = time.perf_counter()
         try:
-            if stream.needs_poll:
-                self._refuse_unasked()
+            if stream.needs_poll or self._buffer:
+                self._look_for_unasked(keep=one_way or self._pushes)
             stream.send(payload, begun + timeout)
         except OSError as error:
-            raise TcpError.of(REPLY, error) from error
+            raise TcpError.of(SEND, error) from error
         finally:
-            self.sent = stream.sent
+            self.sent = sent = stream.sent
+        self._earliest = sent
+        if self._pushes:
+            self._earliest = 0.0
+            self.received = len(self._buffer)
+        self._latest = sent + timeout
+        self._is_reading = not one_way
+        self._is_new = False
 
-    def read_until(self, separator: bytes = b"\n") -> bytes:
-        """Return the bytes up to and including the next `separator`."""
+    def listen(self, timeout: float) -> bool:
+        """Begin an exchange that only reads.
+
+        Args:
+            timeout: Seconds for the whole of it.
+
+        Returns:
+            Whether it reads the greeting, which counts from the end of the handshake.
+        """
+        self.begun, self.sent = time.perf_counter(), time.time()
+        self.received, self._kept_now = len(self._buffer), 0
+        self._earliest, self._latest = 0.0, self.sent + timeout
+        self._stream.set_deadline(self.begun + timeout)
+        self._is_reading = True
+        is_greeting, self._is_new = self._is_new, False
+        if is_greeting:
+            self.begun -= self.sent - self.connected.at
+            self.sent = self.connected.at
+        return is_greeting
+
+    def next_reply(self) -> None:
+        """Go on to the next of several replies to what was sent."""
+        self.received, self._kept_now = len(self._buffer), 0
+
+    def read_until(self, separator: bytes | None = None) -> bytes:
+        """Return the bytes up to and including the next `separator`; None stands for the user's `eol`."""
+        separator = separator or self._eol
         if not self._buffer:
             chunk = self._receive()
             if 0 <= chunk.find(separator) == len(chunk) - len(separator):
@@ -121,6 +190,41 @@ class Connection:
             self._buffer += self._receive()
         return self._take(count)
 
+    def read_to_end(self) -> bytes:
+        """Return all bytes until the service closes its side, which ends the connection. With TLS it must say so.
+
+        The response time ends with the last byte, not with the end itself.
+        """
+        while not self._stream.has_ended:
+            self._buffer += self._receive(may_end=True)
+        if self._stream.is_cut:
+            raise TcpError(REPLY, CUT_SHORT)
+        self.is_over = True
+        return self._take(len(self._buffer))
+
+    def keep(self, message: Any) -> None:
+        """Keep a message that is not the reply for the next `receive`. For `read` functions, with `pushes`."""
+        size = self.received - len(self._buffer) - self._kept_now
+        self._kept_now += size
+        self.kept.append(Kept(message, self._stream.arrived, size))
+        if sum(kept.size for kept in self.kept) > self._max_reply:
+            raise TcpError(REPLY, TOO_LONG)
+
+    @property
+    def came_before(self) -> bool:
+        """Whether the message that was read last had arrived before the request was sent."""
+        return 0.0 < self._stream.arrived < self.sent
+
+    @property
+    def arrived(self) -> float:
+        """When the message that was read last had arrived, in seconds since the epoch; 0.0 if that is unknown."""
+        return self._stream.arrived
+
+    @property
+    def size(self) -> int:
+        """The bytes of the message that was read last, or of what has come of it."""
+        return self.received - len(self._buffer) - self._kept_now
+
     def times(self) -> tuple[float, float | None]:
         """Return the times of the reply that has just been read.
 
@@ -137,30 +241,66 @@ class Connection:
         return arrived - self.sent, noticed - arrived
 
     def end(self) -> None:
-        """End the exchange. Bytes that are left over belong to no reply: TcpError."""
-        if self._buffer:
+        """End the exchange. Bytes that are left over belong to no reply: TcpError, unless there may be pushes."""
+        self._is_reading = False
+        if self._buffer and not self._pushes:
             raise TcpError(REPLY, TOO_MUCH)
+
+    def end_listening(self) -> None:
+        """End an exchange that only reads. Bytes that are left over are for the next one."""
+        self._is_reading = False
+
+    def start_tls(self, tls: Tls, timeout: float) -> float:
+        """Agree on TLS; return the seconds until the handshake's last byte arrived.
+
+        Args:
+            tls: Our side of TLS, before its handshake.
+            timeout: Seconds for the handshake.
+        """
+        if self._stream.is_tls:
+            raise RuntimeError("this connection has TLS already")
+        self.begun = time.perf_counter()
+        self.sent = time.time()
+        self.received = 0
+        try:
+            # What came in plain text before must not count as protected (CVE-2011-0411).
+            self._look_for_unasked(keep=False)
+            self._stream.start_tls(tls, self.begun + timeout)
+        except OSError as error:
+            raise TcpError.of(STARTTLS, error) from error
+        return self.times()[0]
 
     def close(self) -> None:
         """Close the connection."""
         self._stream.close()
 
-    def _refuse_unasked(self) -> None:
-        """Make sure that what is read next is the reply to what is sent next."""
-        self._stream.sent = time.time()  # stands where nothing is sent
-        unasked = self._stream.poll()
-        is_first, self._is_new = self._is_new, False
-        if unasked is None:
-            return
-        if not unasked:
-            raise TcpError(REPLY, CLOSED)
-        logger.debug("the service has said unasked: %.200r", unasked)
-        # Chance decides whether a new connection's greeting arrives before the request or after it.
-        # So both are the same failure: the greeting is not the reply.
-        raise TcpError(REPLY, WRONG if is_first else TOO_MUCH)
+    def _look_for_unasked(self, keep: bool) -> None:
+        """Look for what the service has said or done since the last exchange.
 
-    def _receive(self) -> bytes:
-        """Return more of the reply; wait for it, until the exchange's deadline."""
+        Args:
+            keep: Whether what it has said is left to be read. Otherwise it would be taken for the reply.
+        """
+        self._stream.sent = time.time()  # stands where nothing is sent
+        if not self._buffer:
+            unasked = self._stream.poll()
+            if unasked is None:
+                return
+            if not unasked:
+                raise TcpError(SEND, CLOSED)
+            self._buffer += unasked
+        if not keep:
+            self.received = len(self._buffer)
+            logger.debug("the service has said unasked: %.200r", bytes(self._buffer))
+            # Chance decides whether a new connection's greeting arrives before the request or after it.
+            # So both are the same failure: the greeting is not the reply.
+            raise TcpError(REPLY, WRONG if self._is_new else TOO_MUCH)
+
+    def _receive(self, may_end: bool = False) -> bytes:
+        """Return more of the reply; wait for it, until the exchange's deadline.
+
+        Args:
+            may_end: Whether the service may close its side now.
+        """
         stream = self._stream
         room = self._max_reply
         try:
@@ -168,17 +308,19 @@ class Connection:
                 stream.check_deadline()
                 room -= self.received
                 if room <= 0:
-                    raise TcpError(REPLY, TOO_LONG)
+                    if not may_end:
+                        raise TcpError(REPLY, TOO_LONG)
+                    room = 1  # to see the end, or that there is more
                 if stream.has_ended:  # with what was read before
                     raise TcpError(REPLY, CUT_SHORT)
             chunk = stream.receive(CHUNK if room > CHUNK else room, not self.received)
         except OSError as error:
             raise TcpError.of(REPLY, error) from error
         if not chunk:
-            if stream.has_ended:
+            if stream.has_ended and not may_end:
                 raise TcpError(REPLY, CUT_SHORT if self.received else CLOSED)
             return chunk  # a part of a TLS record, or one that is TLS's own
-        if not 0 <= stream.arrived - self.sent <= self._timeout:
+        if not self._earliest <= stream.arrived <= self._latest:
             self._check_arrival()
         self.received += len(chunk)
         if self.received > self._max_reply:  # which a TLS record may take it to
@@ -190,7 +332,7 @@ class Connection:
         arrived = self._stream.arrived
         if not arrived or abs((time.time() - self.sent) - (time.perf_counter() - self.begun)) > CLOCK_STEP:
             return  # the kernel gave no time, or the clock was stepped
-        if arrived - self.sent > self._timeout:
+        if arrived > self._latest:
             raise TcpError(REPLY, TIMED_OUT)
         if not self.received:
             raise TcpError(REPLY, TOO_MUCH)

@@ -1,7 +1,10 @@
 """Where a service listens: its address as it is written, and as it is looked up."""
 
 import functools
+import ipaddress
 import ssl
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,6 +15,9 @@ from gevent.lock import BoundedSemaphore
 from locust_tcp.transport.tls import tls_context
 
 Address = tuple[int, tuple[Any, ...]]  # family, and numeric address as sockets take it
+
+LOOK_UP_AGAIN = 1.0  # seconds after which a failed connect leads to another look-up: a swarm fails thousands of times
+TRY_AGAIN = 10.0  # seconds until one connection tries an address that failed: a service that was restarted is found
 
 
 @dataclass
@@ -25,8 +31,7 @@ class Endpoint:
         name: The service's name or numeric address; with TLS, its certificate has to be for that.
         port: The service's port.
         is_tls: Whether the service speaks TLS.
-        tls_ca: See TcpUser.
-        tls_verify: See TcpUser.
+        tls_ca: See TcpUser; so are `tls_verify`, `tls_cert`, `tls_key` and `source_addresses`.
     """
 
     name: str
@@ -34,17 +39,22 @@ class Endpoint:
     is_tls: bool = False
     tls_ca: str | None = None
     tls_verify: bool = True
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    source_addresses: Sequence[str] = ()
     _addresses: list[Address] = field(default_factory=list)
+    _failed: dict[Address, float] = field(default_factory=dict)  # when to try them again, by time.monotonic
+    _looked_up_at: float = 0.0
+    _connections: int = 0
     _lookup: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(1))
 
     @classmethod
-    def parse(cls, host: str | None, tls_ca: str | None = None, tls_verify: bool = True) -> "Endpoint":
+    def parse(cls, host: str | None, *options: Any) -> "Endpoint":
         """Return the endpoint that a host names.
 
         Args:
             host: `[tcp://|tls://]name:port`, where an IPv6 address is written as `[::1]`.
-            tls_ca: See TcpUser.
-            tls_verify: See TcpUser.
+            *options: The attributes from `tls_ca` on.
 
         Raises:
             ValueError: With a sentence that says what is wrong and what to write instead.
@@ -62,27 +72,67 @@ class Endpoint:
             raise ValueError(f"host {host!r} has a bad port: {advice}") from None
         if not name or not port or parts.netloc != rest:
             raise ValueError(f"host {host!r} has no {'port' if name and not port else 'plain name'}: {advice}")
-        return cls(name, port, scheme == "tls", tls_ca, tls_verify)
+        endpoint = cls(name, port, scheme == "tls", *options)
+        for source in endpoint.source_addresses:
+            try:
+                ipaddress.ip_address(source)
+            except ValueError:
+                raise ValueError(f"{source!r} in source_addresses is not an IP address, such as '127.0.0.2'") from None
+        return endpoint
 
     @functools.cached_property
+    def tls_context(self) -> ssl.SSLContext:
+        """How to speak TLS to the service. Raises ValueError (a bad file)."""
+        return tls_context(self.tls_ca, self.tls_verify, self.tls_cert, self.tls_key)
+
+    @property
     def tls(self) -> ssl.SSLContext | None:
-        """How to speak TLS to the service; None without TLS. Raises ValueError (bad CA file)."""
-        return tls_context(self.tls_ca, self.tls_verify) if self.is_tls else None
+        """How to speak TLS from the start; None for a tcp:// host. Raises ValueError (a bad file)."""
+        return self.tls_context if self.is_tls else None
 
     def addresses(self) -> list[Address]:
-        """Return the addresses, the one that worked last in front. Raises OSError."""
+        """Return the addresses in the order in which the next connection tries them. Raises OSError.
+
+        Each connection starts at the next address. Those that have failed are the last ones.
+        """
         if not self._addresses:
             with self._lookup:  # one look-up for all greenlets that wait here
                 if not self._addresses:
                     found = socket.getaddrinfo(self.name, self.port, type=socket.SOCK_STREAM)
                     self._addresses = [(family, address) for family, _, _, _, address in found]
-        return self._addresses
+                    self._looked_up_at = time.monotonic()
+        addresses = self._addresses
+        self._connections += 1
+        if len(addresses) == 1:
+            return addresses
+        start = self._connections % len(addresses)
+        return sorted(addresses[start:] + addresses[:start], key=self._is_failed)
+
+    def _is_failed(self, address: Address) -> bool:
+        now = time.monotonic()
+        if self._failed.get(address, now) > now:
+            return True
+        if address in self._failed:
+            self._failed[address] = now + TRY_AGAIN  # this connection tries it, the others wait for what comes of it
+        return False
 
     def worked(self, address: Address) -> None:
-        """Note that the service listens on an address, so that it is tried first.
+        """Note that the service listens on an address."""
+        self._failed.pop(address, None)
 
-        `localhost` is ::1 before it is 127.0.0.1, and a service often listens on one of them only.
+    def failed(self, address: Address) -> None:
+        """Note that connecting to an address failed, so that the others are tried before it.
+
+        `localhost` is ::1 and 127.0.0.1, and a service often listens on one of them only.
         """
-        if self._addresses[0] != address:
-            self._addresses.remove(address)
-            self._addresses.insert(0, address)
+        self._failed[address] = time.monotonic() + TRY_AGAIN
+
+    def forget_addresses(self) -> None:
+        """Look the name up again for the next connection: all addresses have failed."""
+        if time.monotonic() - self._looked_up_at >= LOOK_UP_AGAIN:
+            self._addresses = []
+
+    def next_source(self, family: int) -> str | None:
+        """Return the source address of the next connection; None where the kernel chooses it."""
+        sources = [each for each in self.source_addresses if (":" in each) == (family == socket.AF_INET6)]
+        return sources[self._connections % len(sources)] if sources else None

@@ -12,7 +12,9 @@ logger = logging.getLogger(__name__)
 
 # What failed ...
 CONNECT: Final = "connect"
+SEND: Final = "send"
 REPLY: Final = "reply"
+STARTTLS: Final = "starttls"
 # ... and how. There are no other texts: details that vary go to the log.
 REFUSED: Final = "refused"
 TIMED_OUT: Final = "timed out"
@@ -25,7 +27,9 @@ NOT_TRUSTED: Final = "certificate not trusted"
 OTHER_NAME: Final = "certificate for another name"
 NO_HANDSHAKE: Final = "TLS handshake failed"
 BAD_TLS: Final = "TLS failed"
-NO_CA: Final = "Locust has no CA file"
+CERT_REFUSED: Final = "client certificate refused"
+NO_FILE: Final = "Locust has no such TLS file"
+NO_SOURCE: Final = "Locust has no such source address"
 WRONG: Final = "wrong"
 TOO_MUCH: Final = "more than was asked for"
 TOO_LONG: Final = "too long"
@@ -50,9 +54,22 @@ _HOW = {
 # From OpenSSL's x509_vfy.h: X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH
 NAME_MISMATCHES = {62, 64}
 
+# OpenSSL's names of the alerts with which a service refuses a client's certificate, or the lack of one (RFC 8446, 6.2).
+CERT_ALERTS = {
+    f"{version}_ALERT_{alert}"
+    for version in ("TLSV13", "TLSV1", "SSLV3")
+    for alert in (
+        *("CERTIFICATE_REQUIRED", "BAD_CERTIFICATE", "UNSUPPORTED_CERTIFICATE", "CERTIFICATE_REVOKED"),
+        *("CERTIFICATE_EXPIRED", "CERTIFICATE_UNKNOWN", "UNKNOWN_CA", "ACCESS_DENIED"),
+    )
+}
+
 ADVICE = {
     NOT_TRUSTED: "where a private authority has signed it, name the authority's file with tls_ca (--tls-ca); "
     "tls_verify (--tls-verify no) switches verification off",
+    CERT_REFUSED: "the service wants a certificate of the client that it trusts: name its file with tls_cert "
+    "(--tls-cert), and its key's with tls_key (--tls-key)",
+    NO_SOURCE: "source_addresses may name addresses of this machine only; `ip address` lists them",
     NO_DESCRIPTORS: "every connection takes one. More: `ulimit -n 65536` in this terminal, then start Locust again",
     NO_PORTS: "each connection to one address takes one, and keeps it for a minute after its end. "
     'More: `sysctl -w net.ipv4.ip_local_port_range="1024 65535"`, persistent connections, or another machine',
@@ -65,6 +82,20 @@ def warn_once(text: str) -> None:
     logger.warning("%s", text)
 
 
+_logged: set[tuple[type[Exception], str, int]] = set()
+
+
+def log_once(text: str, error: Exception) -> None:
+    """Log a text with the traceback of an error. Errors of one kind from one line of code are logged once."""
+    frame = error.__traceback__
+    while frame and frame.tb_next:
+        frame = frame.tb_next
+    code = (frame.tb_frame.f_code.co_filename, frame.tb_lineno) if frame else ("", 0)
+    if (type(error), *code) not in _logged:
+        _logged.add((type(error), *code))
+        logger.warning("%s", text, exc_info=error)
+
+
 def _descriptor_is_left() -> bool:
     """Return whether this process may open another file."""
     try:
@@ -74,6 +105,10 @@ def _descriptor_is_left() -> bool:
     return True
 
 
+class SourceAddressError(OSError):
+    """A connection can't start at one of the source addresses."""
+
+
 class TcpError(Exception):
     """Why a connect or an exchange failed.
 
@@ -81,12 +116,13 @@ class TcpError(Exception):
     each kind of failure, not one for each failure.
 
     Args:
-        what: What failed: CONNECT or REPLY.
+        what: What failed: CONNECT, SEND, REPLY or STARTTLS.
         how: One of the other texts.
     """
 
     def __init__(self, what: str, how: str) -> None:
         super().__init__(f"{what}: {how}")
+        self.what, self.how = what, how
 
     def __repr__(self) -> str:
         return str(self)  # Locust shows the repr
@@ -96,7 +132,7 @@ class TcpError(Exception):
         """Return the failure that an error means. For some, log once what to do about it.
 
         Args:
-            what: What failed: CONNECT or REPLY.
+            what: What failed: CONNECT, SEND, REPLY or STARTTLS.
             error: An error of the operating system, the resolver or TLS.
         """
         how = _HOW.get(error.errno or 0, FAILED)
@@ -106,8 +142,12 @@ class TcpError(Exception):
             how = UNKNOWN_HOST if _descriptor_is_left() else NO_DESCRIPTORS
         elif isinstance(error, ssl.SSLCertVerificationError):
             how = OTHER_NAME if error.verify_code in NAME_MISMATCHES else NOT_TRUSTED
+        elif isinstance(error, ssl.SSLError) and getattr(error, "reason", None) in CERT_ALERTS:
+            how = CERT_REFUSED
         elif isinstance(error, ssl.SSLError):
-            how = NO_HANDSHAKE if what == CONNECT else BAD_TLS
+            how = NO_HANDSHAKE if what in (CONNECT, STARTTLS) else BAD_TLS
+        elif isinstance(error, SourceAddressError):
+            how = NO_SOURCE
         if how in ADVICE:
             # OpenSSL has few texts for a certificate, such as "certificate has expired".
             why = f"{error.verify_message}; " if isinstance(error, ssl.SSLCertVerificationError) else ""

@@ -8,7 +8,9 @@ import contextlib
 import errno
 import ssl
 import struct
+import sys
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import gevent
@@ -17,44 +19,45 @@ from gevent import socket
 
 from locust_tcp.transport import timestamps
 from locust_tcp.transport.endpoint import Address, Endpoint
+from locust_tcp.transport.errors import SourceAddressError
 from locust_tcp.transport.tls import Tls
 
 CHUNK = 16 * 1024  # bytes that one read asks for
+IP_BIND_ADDRESS_NO_PORT = 24  # from Linux's in.h: connect() chooses the port, so that two destinations may share one
 
 # The waits are ours: with gevent's own sockets each call would cost more.
 PlainSocket: Any = gevent.monkey.get_original("socket", "socket")
 
 
 class Stream:
-    """One TCP connection, with TLS where the service speaks it, used by one greenlet at a time.
+    """One TCP connection, with TLS from `start_tls` on, used by one greenlet at a time.
 
     Every method that sends or receives raises OSError: TimeoutError after the deadline,
     ssl.SSLError where TLS fails. After an error only close() may be called.
 
     Args:
         sock: A connected socket. The stream closes it.
-        tls: Our side of TLS, before its handshake.
         kernel_times: Whether to ask the kernel for arrival times.
 
     Attributes:
-        connect_time: Seconds that connecting took, with TLS and without the look-up of the name.
         sent: When the last send began, in seconds since the epoch.
         arrived: When the last bytes received arrived, on the same clock; 0.0 where the kernel gives
             no time.
         has_ended: Whether the peer has closed its side.
+        is_cut: Whether it did so without TLS's goodbye (close_notify): what came before may be incomplete.
         was_reset: Whether the peer has reset the connection already.
         needs_poll: Whether something may have arrived that the event loop has not reported.
     """
 
-    def __init__(self, sock: Any, tls: Tls | None = None, kernel_times: bool = timestamps.SUPPORTED) -> None:
-        self.connect_time = self.sent = self.arrived = 0.0
-        self.has_ended = self.was_reset = False
+    def __init__(self, sock: Any, kernel_times: bool = timestamps.SUPPORTED) -> None:
+        self.sent = self.arrived = 0.0
+        self.has_ended = self.is_cut = self.was_reset = False
         self.needs_poll = True
         sock.setblocking(False)
         if kernel_times:
             timestamps.ask_for_arrival_times(sock)
         self._sock = sock
-        self._tls = tls
+        self._tls: Tls | None = None
         self._kernel_times = kernel_times
         # One watcher lives as long as the connection, and one timer serves many exchanges. With
         # new ones for each, as gevent's sockets have them, an exchange takes half as long again.
@@ -65,26 +68,42 @@ class Stream:
         self._deadline = self._timer_ends = 0.0  # on time.perf_counter's clock
         self._timer: Any = None
 
-    def shake_hands(self) -> None:
-        """Agree on TLS, where the service speaks it. Closes the socket where that fails."""
-        if self._tls is None:
-            return
+    @property
+    def is_tls(self) -> bool:
+        """Whether TLS was started."""
+        return self._tls is not None
+
+    def start_tls(self, tls: Tls, deadline: float) -> None:
+        """Agree on TLS. `sent` is then when that began, and `arrived` when the handshake's last byte arrived.
+
+        Args:
+            tls: Our side of TLS, before its handshake.
+            deadline: By time.perf_counter.
+        """
+        self.set_deadline(deadline)
+        self._tls = tls
+        self.needs_poll = True
+        begun = time.time()
         try:
-            while not self._tls.shake_hands():
-                self._send_all(self._tls.to_send())
-                self._watch()
-                self._wait()
-                received = self._sock.recv(CHUNK)
+            while not tls.shake_hands():
+                self._send_all(tls.to_send())
+                received = self._received(CHUNK, wait=True)
                 if not received:
                     raise ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "closed during the handshake")
-                self._tls.received(received)
-            self._send_all(self._tls.to_send())
-        except BaseException as error:
-            if isinstance(error, ssl.SSLError):
-                with contextlib.suppress(OSError):
-                    self._sock.send(self._tls.to_send())  # the reason, for the service's log
-            self.close()
+                tls.received(received)
+            self._send_all(tls.to_send())
+        except ssl.SSLError:
+            with contextlib.suppress(OSError):
+                self._sock.send(tls.to_send())  # the reason, for the service's log
             raise
+        finally:
+            self.sent = begun
+
+    def set_deadline(self, deadline: float) -> None:
+        """Set the deadline of what is received from now on, by time.perf_counter."""
+        self._deadline = deadline
+        if self._timer is None or deadline < self._timer_ends:
+            self._set_timer()
 
     def send(self, data: bytes, deadline: float) -> None:
         """Send data.
@@ -93,9 +112,7 @@ class Stream:
             data: The data. All of it is sent; the peer need not have read it.
             deadline: By time.perf_counter. It holds until the next send, for receiving too.
         """
-        self._deadline = deadline
-        if self._timer is None or deadline < self._timer_ends:
-            self._set_timer()
+        self.set_deadline(deadline)
         if self._tls:
             data = self._tls.encrypt(data)
         self.sent = time.time()
@@ -112,19 +129,7 @@ class Stream:
             The data. It is empty where the peer has closed its side, which sets `has_ended`, and
             where no TLS record of data is complete yet.
         """
-        if not self._is_watching:
-            self._watch()
-        if wait:
-            self._wait()
-        while True:
-            try:
-                if self._kernel_times:
-                    received, self.arrived = timestamps.receive(self._sock, most)
-                else:
-                    received = self._sock.recv(most)
-                break
-            except BlockingIOError:
-                self._wait()
+        received = self._received(most, wait)
         return self._decrypted(received) if self._tls or not received else received
 
     def poll(self) -> bytes | None:
@@ -133,7 +138,7 @@ class Stream:
             raise ConnectionResetError(errno.ECONNRESET, "reset before it was used")
         while not self.has_ended:
             try:
-                received = self._sock.recv(CHUNK)
+                received = self._read(CHUNK)
             except BlockingIOError:
                 # From now on the event loop reports what arrives. That is not enough with TLS,
                 # whose own messages arrive unasked, nor without arrival times, which show what
@@ -151,20 +156,47 @@ class Stream:
             raise TimeoutError(errno.ETIMEDOUT, "the deadline is over")
 
     def close(self) -> None:
-        """Close the socket."""
+        """Close the connection. A greenlet that waits for it ends, without a failure: it was stopped."""
+        if self._tls:
+            with contextlib.suppress(OSError):
+                self._sock.send(self._tls.goodbye())
+        if self._waiter is not None:
+            self._hub.loop.run_callback(self._waiter.throw, gevent.GreenletExit)
         self._watcher.close()
         if self._timer is not None:
             self._timer.close()
             self._timer = None
         self._sock.close()
 
+    def _received(self, most: int, wait: bool) -> bytes:
+        """Return what the kernel has received; wait where that is nothing."""
+        if not self._is_watching:
+            self._watch()
+        if wait:
+            self._wait()
+        while True:
+            try:
+                return self._read(most)
+            except BlockingIOError:
+                self._wait()
+
+    def _read(self, most: int) -> bytes:
+        """Return what the kernel has received, and note when it arrived."""
+        if not self._kernel_times:
+            return self._sock.recv(most)  # type: ignore[no-any-return]
+        received, arrived = timestamps.receive(self._sock, most)
+        if received:  # the peer's end has no time of its own
+            self.arrived = arrived
+        return received
+
     def _decrypted(self, received: bytes) -> bytes:
         """Return the data in what was received, and note the peer's end."""
         if self._tls and received:
             received = self._tls.decrypt(received)
             self.has_ended = self._tls.has_ended
-        else:
-            self.has_ended = not received
+        elif not received:
+            self.has_ended = True
+            self.is_cut = self._tls is not None
         return received
 
     def _send_all(self, data: bytes) -> None:
@@ -229,46 +261,80 @@ class Stream:
             self._waiter.switch()
 
 
-def connect(endpoint: Endpoint, timeout: float, kernel_times: bool = timestamps.SUPPORTED) -> Stream:
-    """Connect to the first of the endpoint's addresses that answers.
+@dataclass(frozen=True)
+class Connected:
+    """A connected stream, and what connecting took.
+
+    Attributes:
+        stream: The stream.
+        seconds: How long the handshake took, TLS included, by the kernel where `by_kernel` is set.
+        at: When it was complete, in seconds since the epoch.
+        by_kernel: Whether the kernel has measured it. Otherwise `seconds` contains Locust's own lag.
+    """
+
+    stream: Stream
+    seconds: float
+    at: float
+    by_kernel: bool
+
+
+def connect(endpoint: Endpoint, timeout: float, kernel_times: bool = timestamps.SUPPORTED) -> Connected:
+    """Connect to one of the endpoint's addresses, each of which gets a share of the time that is left.
 
     Args:
         endpoint: Where the service listens.
         timeout: Seconds for the look-up, all the addresses and TLS together.
-        kernel_times: Whether to ask the kernel for arrival times.
+        kernel_times: Whether to ask the kernel for its times.
 
     Raises:
         OSError: TimeoutError among them, and ssl.SSLError.
-        ValueError: The endpoint's CA file can't be read or has no certificate.
+        ValueError: One of the endpoint's TLS files can't be used.
     """
     context = endpoint.tls
+    deadline = time.perf_counter() + timeout
     with gevent.Timeout(timeout, TimeoutError()):
-        addresses = list(endpoint.addresses())
-        begun = time.perf_counter()
-        failure: OSError = ConnectionRefusedError(errno.ECONNREFUSED, "no address")
-        for address in addresses:
-            try:
-                sock, was_reset = _connected(address)
-            except TimeoutError:
-                raise
-            except OSError as error:
-                failure = error
-                continue
-            endpoint.worked(address)
-            stream = Stream(sock, Tls(context, endpoint.name) if context else None, kernel_times)
-            stream.was_reset = was_reset
-            stream.shake_hands()
-            stream.connect_time = time.perf_counter() - begun
-            return stream
-        raise failure
+        addresses = endpoint.addresses()
+    failure: OSError = TimeoutError()
+    for tried, address in enumerate(addresses):
+        begun, started = time.perf_counter(), time.time()
+        share = (deadline - begun) / (len(addresses) - tried)
+        if share <= 0:
+            break
+        try:
+            with gevent.Timeout(share, TimeoutError()):
+                sock, was_reset = _connected(address, endpoint.next_source(address[0]))
+        except OSError as error:
+            endpoint.failed(address)
+            failure = error
+            continue
+        endpoint.worked(address)
+        elapsed = time.perf_counter() - begun
+        seconds = timestamps.handshake_time(sock, elapsed) if kernel_times else None
+        stream = Stream(sock, kernel_times)
+        stream.was_reset = was_reset
+        if context is None:
+            by_kernel = seconds is not None
+            return Connected(stream, elapsed if seconds is None else seconds, started + (seconds or elapsed), by_kernel)
+        try:
+            stream.start_tls(Tls(context, endpoint.name), deadline)
+        except BaseException:
+            stream.close()
+            raise
+        now = time.time()
+        by_kernel = started <= stream.arrived <= now
+        return Connected(stream, (stream.arrived if by_kernel else now) - started, now, by_kernel)
+    endpoint.forget_addresses()
+    raise failure
 
 
-def _connected(address: Address) -> tuple[Any, bool]:
+def _connected(address: Address, source: str | None) -> tuple[Any, bool]:
     """Return a socket connected to a numeric address, and whether it has been reset since."""
     family, where = address
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # no delay for the end of a long request
+        if source:
+            _bind(sock, source)
         was_reset = False
         try:
             sock.connect(where)
@@ -283,3 +349,13 @@ def _connected(address: Address) -> tuple[Any, bool]:
         sock.close()
         raise
     return PlainSocket(fileno=sock.detach()), was_reset
+
+
+def _bind(sock: Any, source: str) -> None:
+    """Let a connection start at a source address. Without the option, bind() would choose the port."""
+    try:
+        if sys.platform == "linux":
+            sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+        sock.bind((source, 0))
+    except OSError as error:
+        raise SourceAddressError(error.errno, f"{source}: {error.strerror}") from error

@@ -1,7 +1,7 @@
-"""When did these bytes arrive? The kernel's receive timestamps: SO_TIMESTAMPING of Linux.
+"""When did these bytes arrive, and how long did the handshake take? The kernel's times, of Linux.
 
 The kernel takes the time when a packet arrives at this host, long before a busy process reads it.
-See the kernel's Documentation/networking/timestamping.rst.
+See SO_TIMESTAMPING in the kernel's Documentation/networking/timestamping.rst, and TCP_INFO in tcp(7).
 """
 
 import contextlib
@@ -21,6 +21,9 @@ SO_TIMESTAMPING = 37
 SOF_TIMESTAMPING_RX_SOFTWARE = 1 << 3
 SOF_TIMESTAMPING_SOFTWARE = 1 << 4
 TIMESTAMPS = struct.Struct("=qq32x")  # three timespecs, of which the first is the software timestamp
+# From Linux's linux/tcp.h: the milliseconds since the last ACK arrived, the round-trip time in microseconds, and the
+# segments that were sent again.
+TCP_INFO = struct.Struct("=56xI8xI28xI")
 ANCILLARY = socket.CMSG_SPACE(TIMESTAMPS.size) if SUPPORTED else 0
 
 
@@ -43,6 +46,24 @@ def receive(sock: Any, most: int) -> tuple[bytes, float]:
             seconds, nanoseconds = TIMESTAMPS.unpack(content)
             return received, seconds + nanoseconds * 1e-9
     return received, 0.0
+
+
+def handshake_time(sock: Any, elapsed: float) -> float | None:
+    """Return the seconds that TCP's handshake took, by the kernel; None where it does not say.
+
+    Args:
+        sock: A socket that has just been connected, and has sent nothing yet.
+        elapsed: The seconds from before the connect until now, which contain Locust's own lag.
+    """
+    try:
+        since_ack, round_trip, sent_again = TCP_INFO.unpack(
+            sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO.size)
+        )
+    except (OSError, struct.error):
+        return None
+    if sent_again:  # the round trip is that of the last SYN, but the handshake began with the first one
+        return max(0.0, elapsed - float(since_ack) / 1000)
+    return min(float(round_trip) / 1e6, elapsed) if round_trip else None
 
 
 @functools.cache

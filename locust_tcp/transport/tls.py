@@ -4,21 +4,27 @@ stream.py reads the socket itself, because the kernel returns the arrival times 
 sockets of `ssl` would read the bytes and drop the times.
 """
 
+import contextlib
+import os
 import ssl
 
 RECORD = 16 * 1024  # bytes; the most that a TLS record holds (RFC 8446, 5.1)
 
 
-def tls_context(ca_file: str | None, verify: bool) -> ssl.SSLContext:
+def tls_context(
+    ca_file: str | None, verify: bool, cert_file: str | None = None, key_file: str | None = None
+) -> ssl.SSLContext:
     """Return how to speak TLS to a service.
 
     Args:
         ca_file: A file of authorities (PEM), one of which must have signed the service's
             certificate. None: those that the system trusts, or those in the file SSL_CERT_FILE.
         verify: Whether the certificate has to be trusted, and for the service's name.
+        cert_file: The client's own certificate (PEM), for a service that asks for one.
+        key_file: The private key of that certificate. None: it is in the same file.
 
     Raises:
-        ValueError: The file can't be read, or has no certificate in it.
+        ValueError: A file can't be read, or has not in it what it should.
     """
     try:
         context = ssl.create_default_context(cafile=ca_file)
@@ -29,7 +35,27 @@ def tls_context(ca_file: str | None, verify: bool) -> ssl.SSLContext:
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+    if cert_file:
+        _load_certificate(context, cert_file, key_file)
+    elif key_file:
+        raise ValueError(f"the TLS key {key_file!r} goes with a certificate: name it too")
     return context
+
+
+def _load_certificate(context: ssl.SSLContext, cert_file: str, key_file: str | None) -> None:
+    def no_password() -> str:
+        raise ValueError(f"the TLS key {key_file or cert_file!r} has a password: give one without")
+
+    try:
+        context.load_cert_chain(cert_file, key_file, no_password)
+    except ssl.SSLError as error:
+        files = f"{cert_file!r} and {key_file!r}" if key_file else f"{cert_file!r}"
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise ValueError(f"{files}: the TLS key belongs to another certificate") from None
+        raise ValueError(f"{files}: not a certificate and its private key, in PEM") from None
+    except OSError as error:  # which does not say in which of the files
+        unreadable = next((file for file in (cert_file, key_file) if file and not os.access(file, os.R_OK)), cert_file)
+        raise ValueError(f"TLS file {unreadable!r} can't be read: {error.strerror}") from None
 
 
 class Tls:
@@ -43,10 +69,11 @@ class Tls:
         has_ended: Whether the service has said that it sends no more (close_notify).
     """
 
+    has_ended = False
+
     def __init__(self, context: ssl.SSLContext, name: str) -> None:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
-        self.has_ended = False
 
     def shake_hands(self) -> bool:
         """Continue the handshake with what was received; return whether it is complete."""
@@ -67,6 +94,12 @@ class Tls:
     def encrypt(self, data: bytes) -> bytes:
         """Return the bytes to send for some data."""
         self._object.write(data)
+        return self.to_send()
+
+    def goodbye(self) -> bytes:
+        """Return the bytes that tell the service that no more is sent (close_notify; RFC 8446, 6.1)."""
+        with contextlib.suppress(ssl.SSLWantReadError):  # for the service's own, which is not awaited
+            self._object.unwrap()
         return self.to_send()
 
     def decrypt(self, data: bytes) -> bytes:

@@ -10,9 +10,8 @@ from flask import Response, jsonify, request
 from locust.argument_parser import default_args_dict, get_parser
 from locust.env import Environment
 
-from locust_tcp.transport.endpoint import Endpoint
 from locust_tcp.transport.tls import tls_context
-from locust_tcp.user import TcpUser
+from locust_tcp.user import TcpUser, endpoint_of
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +60,9 @@ def _host_error(environment: Environment, host: str | None) -> str | None:
     for user_class in environment.user_classes:
         if issubclass(user_class, TcpUser):
             try:
-                _ = Endpoint.parse(host or user_class.host, user_class.tls_ca, user_class.tls_verify).tls
+                endpoint = endpoint_of(user_class, host or user_class.host)
+                if endpoint.is_tls or endpoint.tls_ca or endpoint.tls_cert or endpoint.tls_key:
+                    _ = endpoint.tls_context
             except ValueError as error:
                 return str(error)
     return None

@@ -3,6 +3,7 @@
 import contextlib
 import re
 import select
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from locust_tcp.transport import timestamps
 from locust_tcp.transport.connection import Connection
 from locust_tcp.transport.endpoint import Endpoint
 from locust_tcp.transport.errors import TcpError
-from locust_tcp.transport.stream import Stream
+from locust_tcp.transport.stream import Connected, Stream
 from locust_tcp.transport.tls import Tls, tls_context
 from tests import kit, peers, wire
 from tests.certificates import Certificates
@@ -47,15 +48,16 @@ def pair(files: Certificates | None = None) -> Iterator[tuple[Connection, Any, g
     """A Connection after a request was sent and read, its other end, and its own socket."""
     ours, theirs = gevent.socket.socketpair()
     end: Any = theirs
-    stream = Stream(ours, Tls(tls_context(str(files.ca), verify=True), "localhost") if files else None)
+    stream = Stream(ours)
     with theirs:
         if files:
             other = gevent.spawn(End, theirs, service(files.good))
-            stream.shake_hands()
+            stream.start_tls(Tls(tls_context(str(files.ca), verify=True), "localhost"), time.perf_counter() + TIMEOUT)
             end = other.get()
-        connection = Connection(stream, MAX_REPLY)
+        connection = Connection(Connected(stream, 0.0, time.time(), by_kernel=False), MAX_REPLY)
         connection.send(b"?", TIMEOUT)
         assert end.recv(1) == b"?"
+        connection.end()
         yield connection, end, ours
         connection.close()
 

@@ -82,6 +82,7 @@ def test_unasked_bytes_are_known_by_their_arrival_time_too() -> None:
         await_arrival_times(connection)
         connection.send(b"!", TIMEOUT)
         assert connection.read_until() == b"one\n"
+        connection.end()
         has_read.set()
         await_bytes(connection)  # which the event loop does not see arrive
         with fails("reply: more than was asked for"):
@@ -118,7 +119,7 @@ def test_a_request_that_the_peer_does_not_read_is_given_up_at_the_deadline(talki
     done = threading.Event()
     with talking(behave) as connection:
         begun = time.monotonic()
-        with fails("reply: timed out"):
+        with fails("send: timed out"):
             connection.send(b"x" * 30_000_000, SHORT)
         assert SHORT - 0.01 <= time.monotonic() - begun < kit.PATIENCE
         done.set()

@@ -28,7 +28,7 @@ def test_a_certificate_has_to_be_trusted_and_for_the_name(
         if failure is None:
             connection = opened(f"tls://{name}:{port}", files.ca)
             assert exchange(connection) == b"HELLO\n"
-            assert connection.connect_time > 0
+            assert connection.connected.seconds > 0
             connection.close()
         else:
             with fails(f"{failure}"):
