@@ -13,7 +13,7 @@ from locust import constant, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 
-from locust_tcp import TcpUser, ca_file, number, on_schedule, start_service
+from locust_tcp import TcpUser, ca_file, number, on_schedule, start_service, tls_file
 
 HOST = "tcp://localhost:59898"  # the service, unless the Host field or --host names another
 STOP_TIMEOUT = "1"  # seconds for stopped users to finish their exchange, so that both sides count it
@@ -91,6 +91,15 @@ def add_options(parser: LocustArgumentParser) -> None:
         help="with a tls:// host: the file (PEM) of the authority that signed its certificate; empty: the system's",
     )
     parser.add_argument(
+        "--tls-client-cert",
+        type=tls_file,
+        default="",
+        help="with a tls:// host: the file (PEM) of the users' own certificate, if the service wants one",
+    )
+    parser.add_argument(
+        "--tls-client-key", type=tls_file, default="", help="the file (PEM) of its private key; empty: in the same file"
+    )
+    parser.add_argument(
         "--tls-verify",
         choices=["yes", "no"],
         default="yes",
@@ -107,6 +116,8 @@ def apply_options(environment: Environment, **_: Any) -> None:
     CapitalizationUser.connection = options.connection
     CapitalizationUser.timeout = options.timeout
     CapitalizationUser.tls_ca = options.tls_ca or None
+    CapitalizationUser.tls_cert = options.tls_client_cert or None
+    CapitalizationUser.tls_key = options.tls_client_key or None
     CapitalizationUser.tls_verify = options.tls_verify == "yes"
     on_time = on_schedule(options.rate, options.arrivals) if options.rate else None
     CapitalizationUser.wait_time = on_time or constant(options.wait)

@@ -7,7 +7,7 @@ from locust_tcp.service import start_service
 from locust_tcp.transport.connection import Connection
 from locust_tcp.transport.errors import TcpError
 from locust_tcp.user import TcpUser
-from locust_tcp.web.form import ca_file, number
+from locust_tcp.web.form import ca_file, number, tls_file
 
 __all__ = [
     "Connection",
@@ -18,6 +18,7 @@ __all__ = [
     "number",
     "on_schedule",
     "start_service",
+    "tls_file",
 ]
 
 plugin.install()

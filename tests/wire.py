@@ -65,6 +65,11 @@ def unread(sock: Any) -> int:
     return int(count)
 
 
+def is_readable(sock: Any) -> bool:
+    """Return whether bytes of the peer, or its end, wait to be read."""
+    return bool(select.select([sock.fileno()], [], [], 0)[0])
+
+
 def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
     """Cut data at some places, whatever its length. Some pieces may be empty."""
     edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]

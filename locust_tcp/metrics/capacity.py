@@ -14,7 +14,7 @@ from locust_tcp.metrics.generator import Verdict
 from locust_tcp.metrics.rounding import three_digits
 from locust_tcp.metrics.snapshot import Interval
 from locust_tcp.metrics.thresholds import percent
-from locust_tcp.transport.errors import ADVICE, NO_DESCRIPTORS, NO_PORTS
+from locust_tcp.transport.errors import ADVICE, NO_DESCRIPTORS, NO_PORTS, SERVICES
 
 GROWTH = 1.1  # less than a tenth more goodput with twice the users is no growth: runs differ by as much
 FLAT_STEPS = 2  # doublings in a row without growth that end the doubling; a single one may be bad luck
@@ -173,7 +173,7 @@ def _findings(search: CapacitySearch) -> Iterator[str]:
         others = f"; {_users(low)} had none" if low else ""
         yield (
             f"Failures began at {_users(high)} ({percent(failed.interval.fail_ratio)}, mostly {text!r}){others}. "
-            f"{_owner_of_failures(failed)}"
+            f"{_owner_of_failures(failed, text)}"
         )
     if broken is not None and (broken is not failed or len(broken.broken) > 1):
         yield f"The first threshold was broken at {_users(broken.users)}: {broken.broken[-1]}."
@@ -193,10 +193,15 @@ def _users(count: int) -> str:
     return f"{count} user{'s' * (count != 1)}"
 
 
-def _owner_of_failures(step: LoadStep) -> str:
+def _owner_of_failures(step: LoadStep, text: str) -> str:
     if step.exhausted:
         return f"That is the limit of Locust's machine: {step.exhausted}; {ADVICE[step.exhausted]}."
-    return "That is the service's limit: the requests were sent, and its replies were wrong or missing."
+    if text in SERVICES:
+        return f"That is the service's limit: {SERVICES[text]}."
+    return (
+        "Whose limit that is, the failure does not say: look at a reply (--loglevel DEBUG). An error message of the "
+        "service is its limit; a reply that the locustfile misreads is none."
+    )
 
 
 def _owner_of_goodput(search: CapacitySearch, best: LoadStep, knee: LoadStep, failing: LoadStep | None) -> str:

@@ -87,7 +87,7 @@ class Connection:
         self._earliest = 0.0  # when the reply may arrive, in seconds since the epoch
         self._latest = 0.0
         self._is_new = True
-        self._is_reading = False
+        self._is_reading = self._is_listening = False
         self._kept_now = 0  # bytes of this exchange that belong to kept messages
 
     @classmethod
@@ -157,7 +157,7 @@ class Connection:
         self.received, self._kept_now = len(self._buffer), 0
         self._earliest, self._latest = 0.0, self.sent + timeout
         self._stream.set_deadline(self.begun + timeout)
-        self._is_reading = True
+        self._is_reading = self._is_listening = True
         is_greeting, self._is_new = self._is_new, False
         if is_greeting:
             self.begun -= self.sent - self.connected.at
@@ -248,7 +248,7 @@ class Connection:
 
     def end_listening(self) -> None:
         """End an exchange that only reads. Bytes that are left over are for the next one."""
-        self._is_reading = False
+        self._is_reading = self._is_listening = False
 
     def start_tls(self, tls: Tls, timeout: float) -> float:
         """Agree on TLS; return the seconds until the handshake's last byte arrived.
@@ -318,7 +318,10 @@ class Connection:
             raise TcpError.of(REPLY, error) from error
         if not chunk:
             if stream.has_ended and not may_end:
-                raise TcpError(REPLY, CUT_SHORT if self.received else CLOSED)
+                if self.received:
+                    raise TcpError(REPLY, CUT_SHORT)
+                was_dead = not self._is_listening and stream.was_refused()
+                raise TcpError(SEND if was_dead else REPLY, CLOSED)
             return chunk  # a part of a TLS record, or one that is TLS's own
         if not self._earliest <= stream.arrived <= self._latest:
             self._check_arrival()

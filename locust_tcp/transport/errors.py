@@ -28,7 +28,7 @@ OTHER_NAME: Final = "certificate for another name"
 NO_HANDSHAKE: Final = "TLS handshake failed"
 BAD_TLS: Final = "TLS failed"
 CERT_REFUSED: Final = "client certificate refused"
-NO_FILE: Final = "Locust has no such TLS file"
+NO_FILE: Final = "Locust can't use its TLS files"
 NO_SOURCE: Final = "Locust has no such source address"
 WRONG: Final = "wrong"
 TOO_MUCH: Final = "more than was asked for"
@@ -37,6 +37,19 @@ NOT_TEXT: Final = "not text"
 NO_DESCRIPTORS: Final = "Locust out of file descriptors"
 NO_PORTS: Final = "Locust out of local ports"
 FAILED: Final = "failed"
+
+# Failures that nothing but the service causes, with what it has done. The table in docs/failures.md agrees with this.
+SERVICES = {
+    f"{CONNECT}: {REFUSED}": "it took no more connections",
+    f"{CONNECT}: {RESET}": "it took no more connections",
+    f"{SEND}: {CLOSED}": "it closed connections that waited for the next request",
+    f"{SEND}: {RESET}": "it closed connections that waited for the next request",
+    f"{SEND}: {TIMED_OUT}": "it did not read the requests in time",
+    f"{REPLY}: {TIMED_OUT}": "the requests were sent, and its replies did not come in time",
+    f"{REPLY}: {CLOSED}": "the requests were sent, and it closed the connections instead of a reply",
+    f"{REPLY}: {CUT_SHORT}": "the requests were sent, and it closed the connections in the middle of a reply",
+    f"{REPLY}: {RESET}": "the requests were sent, and it reset the connections instead of a reply",
+}
 
 _HOW = {
     errno.ECONNREFUSED: REFUSED,
@@ -68,7 +81,7 @@ ADVICE = {
     NOT_TRUSTED: "where a private authority has signed it, name the authority's file with tls_ca (--tls-ca); "
     "tls_verify (--tls-verify no) switches verification off",
     CERT_REFUSED: "the service wants a certificate of the client that it trusts: name its file with tls_cert "
-    "(--tls-cert), and its key's with tls_key (--tls-key)",
+    "(--tls-client-cert), and its key's with tls_key (--tls-client-key)",
     NO_SOURCE: "source_addresses may name addresses of this machine only; `ip address` lists them",
     NO_DESCRIPTORS: "every connection takes one. More: `ulimit -n 65536` in this terminal, then start Locust again",
     NO_PORTS: "each connection to one address takes one, and keeps it for a minute after its end. "

@@ -23,6 +23,7 @@ from locust_tcp.transport.errors import SourceAddressError
 from locust_tcp.transport.tls import Tls
 
 CHUNK = 16 * 1024  # bytes that one read asks for
+OURS = (errno.EMFILE, errno.ENFILE)  # no address is to blame for these
 IP_BIND_ADDRESS_NO_PORT = 24  # from Linux's in.h: connect() chooses the port, so that two destinations may share one
 
 # The waits are ours: with gevent's own sockets each call would cost more.
@@ -154,6 +155,10 @@ class Stream:
         """Raise TimeoutError after the deadline."""
         if time.perf_counter() >= self._deadline:
             raise TimeoutError(errno.ETIMEDOUT, "the deadline is over")
+
+    def was_refused(self) -> bool:
+        """Return whether the peer had closed the connection before it got what was sent, as far as is known yet."""
+        return timestamps.was_refused(self._sock)
 
     def close(self) -> None:
         """Close the connection. A greenlet that waits for it ends, without a failure: it was stopped."""
@@ -304,6 +309,8 @@ def connect(endpoint: Endpoint, timeout: float, kernel_times: bool = timestamps.
             with gevent.Timeout(share, TimeoutError()):
                 sock, was_reset = _connected(address, endpoint.next_source(address[0]))
         except OSError as error:
+            if error.errno in OURS:
+                raise
             endpoint.failed(address)
             failure = error
             continue

@@ -21,9 +21,10 @@ SO_TIMESTAMPING = 37
 SOF_TIMESTAMPING_RX_SOFTWARE = 1 << 3
 SOF_TIMESTAMPING_SOFTWARE = 1 << 4
 TIMESTAMPS = struct.Struct("=qq32x")  # three timespecs, of which the first is the software timestamp
-# From Linux's linux/tcp.h: the milliseconds since the last ACK arrived, the round-trip time in microseconds, and the
-# segments that were sent again.
-TCP_INFO = struct.Struct("=56xI8xI28xI")
+# From Linux's linux/tcp.h: the state, the milliseconds since the last ACK arrived, the round-trip time in microseconds,
+# and the segments that were sent again.
+TCP_INFO = struct.Struct("=B55xI8xI28xI")
+TCP_CLOSE = 7  # the state after a reset
 ANCILLARY = socket.CMSG_SPACE(TIMESTAMPS.size) if SUPPORTED else 0
 
 
@@ -55,15 +56,31 @@ def handshake_time(sock: Any, elapsed: float) -> float | None:
         sock: A socket that has just been connected, and has sent nothing yet.
         elapsed: The seconds from before the connect until now, which contain Locust's own lag.
     """
+    info = _tcp_info(sock)
+    if info is None:
+        return None
+    _, since_ack, round_trip, sent_again = info
+    if sent_again:  # the round trip is that of the last SYN, but the handshake began with the first one
+        return max(0.0, elapsed - since_ack / 1000)
+    return min(round_trip / 1e6, elapsed) if round_trip else None
+
+
+def was_refused(sock: Any) -> bool:
+    """Return whether the peer, which has closed its side, has reset the connection when more was sent."""
+    info = _tcp_info(sock)
+    return info is not None and info[0] == TCP_CLOSE
+
+
+def _tcp_info(sock: Any) -> tuple[int, int, int, int] | None:
+    if not SUPPORTED:
+        return None
     try:
-        since_ack, round_trip, sent_again = TCP_INFO.unpack(
+        state, since_ack, round_trip, sent_again = TCP_INFO.unpack(
             sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO.size)
         )
     except (OSError, struct.error):
         return None
-    if sent_again:  # the round trip is that of the last SYN, but the handshake began with the first one
-        return max(0.0, elapsed - float(since_ack) / 1000)
-    return min(float(round_trip) / 1e6, elapsed) if round_trip else None
+    return state, since_ack, round_trip, sent_again
 
 
 @functools.cache

@@ -5,6 +5,7 @@ import logging
 import math
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from flask import Response, jsonify, request
 from locust.argument_parser import default_args_dict, get_parser
@@ -52,6 +53,17 @@ def ca_file(text: str) -> str | None:
         tls_context(text, verify=True)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def tls_file(text: str) -> str | None:
+    """Check that a file of a certificate or key can be read; an argparse type. No name gives None."""
+    if not text:
+        return None
+    try:
+        Path(text).read_bytes()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"TLS file {text!r} can't be read: {error.strerror}") from None
     return text
 
 

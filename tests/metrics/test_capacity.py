@@ -1,6 +1,7 @@
 """locust_tcp/metrics/capacity.py on services that are made up: users tried, and findings."""
 
 import random
+import re
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,8 @@ from locust_tcp.metrics.capacity import (
     has_failed,
 )
 from locust_tcp.metrics.generator import SATURATED
-from locust_tcp.transport.errors import NO_DESCRIPTORS, NO_PORTS
+from locust_tcp.transport.errors import NO_DESCRIPTORS, NO_PORTS, SERVICES
+from tests import kit
 from tests.made_up_services import PAUSE, capped, explore, failing_from, fine, pool_of, step, tried
 
 
@@ -84,7 +86,7 @@ def test_the_limit_of_a_pool_of_twenty_is_found() -> None:
     assert search.gap(has_failed) == search.gap(has_broken) == (20, 21)
     assert text_of(search) == (
         "Failures began at 21 users (1.19 %, mostly 'reply: timed out'); 20 users had none. That is the service's "
-        "limit: the requests were sent, and its replies were wrong or missing.\n"
+        "limit: the requests were sent, and its replies did not come in time.\n"
         "The highest goodput with all thresholds kept was 200 requests/s, at 20 users and a 95th percentile of 10 ms; "
         "95 % of it needs no more than 20 users.\n"
         "The goodput is the service's limit: from 20 to 40 users it went from 200 to 200 requests/s, and the 95th "
@@ -235,6 +237,27 @@ def test_what_locust_itself_runs_out_of_is_not_the_services_limit(how: str, advi
     assert f"That is the limit of Locust's machine: {how}; " in failures
     assert advice in failures
     assert "the service's limit" not in failures
+
+
+@pytest.mark.parametrize(
+    "how", ["reply: wrong", "reply: more than was asked for", "reply: too long", "BadStatusLine()"]
+)
+def test_a_failure_that_a_locustfile_may_cause_is_not_called_the_services_limit(how: str) -> None:
+    (failures, *_) = findings(
+        explore(5, 80, lambda users: step(users, users / PAUSE, 0 if users < 50 else 100, how=how))
+    )
+    assert "the service's limit" not in failures
+    assert "Whose limit that is, the failure does not say" in failures
+
+
+def test_the_failures_that_are_the_services_are_those_of_the_documents() -> None:
+    rows = [
+        line.split(" | ") for line in (kit.KIT / "docs/failures.md").read_text().splitlines() if line.startswith("|")
+    ]
+    documented = {
+        text for row in rows for text in re.findall(r"`(\w+: [^`]+)`", row[0]) if row[-1] == "the service's |"
+    }
+    assert documented == set(SERVICES)
 
 
 def test_without_requests_there_is_no_result() -> None:

@@ -19,6 +19,7 @@ FAULTS = {
     "reset": "reply: reset",
     "refuse": "reply: reset",
 }
+TOO = {"refuse": {"send: reset"}}  # where the reset came before the request was sent
 
 
 def struck(server: kit.Server) -> dict[str, int]:
@@ -36,7 +37,8 @@ def test_a_fault_is_one_kind_of_failure_at_its_rate(tmp_path: Path, kind: str) -
             assert locust.ends() == 1
         answered, connections, errors = server.totals()
 
-    assert {row["Error"] for row in kit.rows(tmp_path / "run_failures.csv")} == {FAULTS[kind]}
+    texts = {row["Error"] for row in kit.rows(tmp_path / "run_failures.csv")}
+    assert FAULTS[kind] in texts <= {FAULTS[kind], *TOO.get(kind, ())}
     rows = {row["Name"]: row for row in kit.rows(tmp_path / "run_stats.csv")}
     total, connects = rows["Aggregated"], rows["connect"]
     requests = int(total["Request Count"]) - int(connects["Request Count"])
