@@ -51,34 +51,49 @@ class Turns:
     or where the scope has failed. An exception that leaves the block closes the connection.
 
     Args:
-        connect: Returns the client's connection; opens one if there is none.
-        drop: Closes the client's connection.
+        connect: Opens a connection, which becomes the attribute, unless that fails.
 
     Attributes:
+        connection: The client's connection, if one is open.
         scope: The scope whose exchanges are made now.
     """
 
-    def __init__(self, connect: Callable[[], Connection | None], drop: Callable[[], None]) -> None:
+    def __init__(self, connect: Callable[[], None]) -> None:
+        self.connection: Connection | None = None
         self.scope: Scope | None = None
-        self._connect, self._drop = connect, drop
+        self._connect = connect
         self._owner: Any = None  # the greenlet whose turn it is
         self._waiting: deque[Event] = deque()  # one for each greenlet that waits for its turn
 
     def __enter__(self) -> Connection | None:
-        self.take()
-        if self.scope and self.scope.has_failed:
-            return None
-        try:
-            return self._connect()
-        except BaseException:
-            self._drop()
-            self.give()
-            raise
+        if self._owner is None:
+            self._owner = getcurrent()
+        else:
+            self.take()
+            if self.scope and self.scope.has_failed:
+                return None
+        if self.connection is None:
+            try:
+                self._connect()
+            except BaseException:
+                self.drop()
+                self.give()
+                raise
+        return self.connection
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if error is not None:  # a stopped user, or a mistake in the locustfile
-            self._drop()
-        self.give()
+            self.drop()
+        if self.scope is None:
+            self._owner = None
+            if self._waiting:
+                self._hand_over()
+
+    def drop(self) -> None:
+        """Close the connection, if there is one."""
+        if self.connection:
+            self.connection.close()
+            self.connection = None
 
     def take(self) -> None:
         """Wait for a turn. In a scope its greenlet has it already.
@@ -95,13 +110,13 @@ class Turns:
             raise RuntimeError("an exchange in the middle of another one: read and expect can't use the client")
 
     def give(self) -> None:
-        """End the turn, unless it is that of a scope. The greenlet that has waited longest is next."""
-        if self.scope is None:
-            self._owner = None
-            if self._waiting:
-                turn = self._waiting.popleft()
-                self._owner = turn
-                turn.set()
+        """End the turn, unless it is that of a scope."""
+        self.__exit__(None, None, None)
+
+    def _hand_over(self) -> None:
+        """Let the greenlet go on that has waited longest."""
+        self._owner = turn = self._waiting.popleft()
+        turn.set()
 
     def _wait(self, greenlet: Any) -> None:
         turn = Event()

@@ -195,7 +195,7 @@ def test_silence_is_a_failure_where_a_message_is_required() -> None:
 def test_the_end_of_the_connection_is_a_failure_always() -> None:
     with conversation(peers.answering_once(b"WORD\n")) as talk:
         talk.run(lambda user: user.client.request("word", name="word"))
-        talk.run(lambda user: await_unread(user.client._connection))
+        talk.run(lambda user: await_unread(user.client._turns.connection))
         talk.run(lambda user: user.client.receive(name="news", required=False))
         assert talk.outcomes == [("connect", None), ("word", None), ("news", "reply: closed")]
 
@@ -242,7 +242,7 @@ def test_pushes_are_kept_for_receive_and_never_taken_for_a_reply() -> None:
         client = user.client
         client.request("word", name="word", expect="WORD")  # the first packets may have no arrival time
         assert client.request("a", name="a", expect="A") == "A"
-        await_unread(client._connection)
+        await_unread(client._turns.connection)
         assert client.request("word", name="word", expect="WORD") == "WORD"
         return client.receive(name="news"), client.receive(required=False, timeout=0.05)
 
@@ -299,7 +299,7 @@ def test_a_message_without_a_reply_has_no_response_time() -> None:
 def test_a_message_on_a_dead_connection_fails(behave: peers.Behaviour, how: str) -> None:
     def twice(user: Any) -> Any:
         user.client.send("one", name="one")
-        await_unread(user.client._connection)
+        await_unread(user.client._turns.connection)
         return user.client.send("two", name="two")
 
     with conversation(behave) as talk:
@@ -638,7 +638,7 @@ def test_a_wrong_reply_reaches_the_listeners_with_the_host() -> None:
 def test_a_connection_that_was_dead_before_has_no_response_time() -> None:
     with conversation(peers.answering_once(b"HELLO\n")) as talk:
         talk.run(lambda user: user.client.request("one", name="one"))
-        talk.run(lambda user: await_unread(user.client._connection))
+        talk.run(lambda user: await_unread(user.client._turns.connection))
         talk.run(lambda user: user.client.request("two", name="two"))
         assert talk.outcomes[-1] == ("two", "send: closed")
         assert talk.event("two")["response_time"] is None
@@ -682,7 +682,7 @@ def test_a_certificate_that_is_not_trusted_ends_the_change_to_tls(files: Certifi
 def test_what_comes_in_plain_text_after_the_agreement_is_refused(files: Certificates) -> None:
     def wait_and_start(user: Any) -> Any:
         user.client.request("STARTTLS", expect="go on")
-        await_unread(user.client._connection)
+        await_unread(user.client._turns.connection)
         return user.client.start_tls()
 
     # As a man in the middle would say it: CVE-2011-0411. It may come with the reply or after it.

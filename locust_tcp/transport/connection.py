@@ -9,6 +9,7 @@ stream.py takes the first two, Connection.times the third.
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from locust_tcp.transport import timestamps
@@ -84,11 +85,9 @@ class Connection:
         self._eol = eol
         self._pushes = pushes
         self._buffer = bytearray()
-        self._earliest = 0.0  # when the reply may arrive, in seconds since the epoch
-        self._latest = 0.0
+        self._latest = 0.0  # when the reply may arrive, in seconds since the epoch
         self._is_new = True
         self._is_reading = self._is_listening = False
-        self._kept_now = 0  # bytes of this exchange that belong to kept messages
 
     @classmethod
     def open(
@@ -126,7 +125,7 @@ class Connection:
         if self._is_reading:
             raise RuntimeError("a read function can't send: make two requests, or a transaction of them")
         stream = self._stream
-        self.received = self._kept_now = 0
+        self.received = 0
         self.begun = begun = time.perf_counter()
         try:
             if stream.needs_poll or self._buffer:
@@ -136,13 +135,7 @@ class Connection:
             raise TcpError.of(SEND, error) from error
         finally:
             self.sent = sent = stream.sent
-        self._earliest = sent
-        if self._pushes:
-            self._earliest = 0.0
-            self.received = len(self._buffer)
         self._latest = sent + timeout
-        self._is_reading = not one_way
-        self._is_new = False
 
     def listen(self, timeout: float) -> bool:
         """Begin an exchange that only reads.
@@ -154,10 +147,10 @@ class Connection:
             Whether it reads the greeting, which counts from the end of the handshake.
         """
         self.begun, self.sent = time.perf_counter(), time.time()
-        self.received, self._kept_now = len(self._buffer), 0
-        self._earliest, self._latest = 0.0, self.sent + timeout
+        self.received = len(self._buffer)
+        self._latest = self.sent + timeout
         self._stream.set_deadline(self.begun + timeout)
-        self._is_reading = self._is_listening = True
+        self._is_listening = True
         is_greeting, self._is_new = self._is_new, False
         if is_greeting:
             self.begun -= self.sent - self.connected.at
@@ -166,7 +159,15 @@ class Connection:
 
     def next_reply(self) -> None:
         """Go on to the next of several replies to what was sent."""
-        self.received, self._kept_now = len(self._buffer), 0
+        self.received = len(self._buffer)
+
+    def run(self, read: "Callable[[Connection], Any]") -> Any:
+        """Return what a `read` function reads. Meanwhile nothing can be sent."""
+        self._is_reading = True
+        try:
+            return read(self)
+        finally:
+            self._is_reading = False
 
     def read_until(self, separator: bytes | None = None) -> bytes:
         """Return the bytes up to and including the next `separator`; None stands for the user's `eol`."""
@@ -204,9 +205,8 @@ class Connection:
 
     def keep(self, message: Any) -> None:
         """Keep a message that is not the reply for the next `receive`. For `read` functions, with `pushes`."""
-        size = self.received - len(self._buffer) - self._kept_now
-        self._kept_now += size
-        self.kept.append(Kept(message, self._stream.arrived, size))
+        self.kept.append(Kept(message, self._stream.arrived, self.size))
+        self.received = len(self._buffer)  # the rest belongs to the reply
         if sum(kept.size for kept in self.kept) > self._max_reply:
             raise TcpError(REPLY, TOO_LONG)
 
@@ -223,7 +223,7 @@ class Connection:
     @property
     def size(self) -> int:
         """The bytes of the message that was read last, or of what has come of it."""
-        return self.received - len(self._buffer) - self._kept_now
+        return self.received - len(self._buffer)
 
     def times(self) -> tuple[float, float | None]:
         """Return the times of the reply that has just been read.
@@ -240,15 +240,19 @@ class Connection:
             return elapsed, None
         return arrived - self.sent, noticed - arrived
 
-    def end(self) -> None:
-        """End the exchange. Bytes that are left over belong to no reply: TcpError, unless there may be pushes."""
-        self._is_reading = False
+    def end(self) -> bool:
+        """End the exchange. Bytes that are left over belong to no reply: TcpError, unless there may be pushes.
+
+        Returns:
+            Whether another exchange may follow.
+        """
         if self._buffer and not self._pushes:
             raise TcpError(REPLY, TOO_MUCH)
+        return not self.is_over
 
     def end_listening(self) -> None:
         """End an exchange that only reads. Bytes that are left over are for the next one."""
-        self._is_reading = self._is_listening = False
+        self._is_listening = False
 
     def start_tls(self, tls: Tls, timeout: float) -> float:
         """Agree on TLS; return the seconds until the handshake's last byte arrived.
@@ -281,6 +285,7 @@ class Connection:
             keep: Whether what it has said is left to be read. Otherwise it would be taken for the reply.
         """
         self._stream.sent = time.time()  # stands where nothing is sent
+        is_first, self._is_new = self._is_new, False
         if not self._buffer:
             unasked = self._stream.poll()
             if unasked is None:
@@ -288,12 +293,12 @@ class Connection:
             if not unasked:
                 raise TcpError(SEND, CLOSED)
             self._buffer += unasked
+        self.received = len(self._buffer)
         if not keep:
-            self.received = len(self._buffer)
             logger.debug("the service has said unasked: %.200r", bytes(self._buffer))
             # Chance decides whether a new connection's greeting arrives before the request or after it.
             # So both are the same failure: the greeting is not the reply.
-            raise TcpError(REPLY, WRONG if self._is_new else TOO_MUCH)
+            raise TcpError(REPLY, WRONG if is_first else TOO_MUCH)
 
     def _receive(self, may_end: bool = False) -> bytes:
         """Return more of the reply; wait for it, until the exchange's deadline.
@@ -323,7 +328,7 @@ class Connection:
                 was_dead = not self._is_listening and stream.was_refused()
                 raise TcpError(SEND if was_dead else REPLY, CLOSED)
             return chunk  # a part of a TLS record, or one that is TLS's own
-        if not self._earliest <= stream.arrived <= self._latest:
+        if not self.sent <= stream.arrived <= self._latest:
             self._check_arrival()
         self.received += len(chunk)
         if self.received > self._max_reply:  # which a TLS record may take it to
@@ -337,7 +342,7 @@ class Connection:
             return  # the kernel gave no time, or the clock was stepped
         if arrived > self._latest:
             raise TcpError(REPLY, TIMED_OUT)
-        if not self.received:
+        if not (self.received or self._is_listening or self._pushes):
             raise TcpError(REPLY, TOO_MUCH)
 
     def _take(self, count: int) -> bytes:

@@ -60,6 +60,7 @@ class Stream:
         self._sock = sock
         self._tls: Tls | None = None
         self._kernel_times = kernel_times
+        self._receive = timestamps.receive if kernel_times else timestamps.receive_untimed
         # One watcher lives as long as the connection, and one timer serves many exchanges. With
         # new ones for each, as gevent's sockets have them, an exchange takes half as long again.
         self._hub = gevent.get_hub()
@@ -88,10 +89,7 @@ class Stream:
         try:
             while not tls.shake_hands():
                 self._send_all(tls.to_send())
-                received = self._received(CHUNK, wait=True)
-                if not received:
-                    raise ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "closed during the handshake")
-                tls.received(received)
+                tls.received(self._handshake_bytes())
             self._send_all(tls.to_send())
         except ssl.SSLError:
             with contextlib.suppress(OSError):
@@ -113,11 +111,18 @@ class Stream:
             data: The data. All of it is sent; the peer need not have read it.
             deadline: By time.perf_counter. It holds until the next send, for receiving too.
         """
-        self.set_deadline(deadline)
+        self._deadline = deadline  # as set_deadline, which each exchange would have to call
+        if self._timer is None or deadline < self._timer_ends:
+            self._set_timer()
         if self._tls:
             data = self._tls.encrypt(data)
         self.sent = time.time()
-        self._send_all(data)
+        try:
+            sent = self._sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        if sent < len(data):
+            self._send_all(data[sent:])
 
     def receive(self, most: int, wait: bool) -> bytes:
         """Return what has arrived; wait where nothing has.
@@ -130,7 +135,18 @@ class Stream:
             The data. It is empty where the peer has closed its side, which sets `has_ended`, and
             where no TLS record of data is complete yet.
         """
-        received = self._received(most, wait)
+        if not self._is_watching:
+            self._watch()
+        if wait:
+            self._wait()
+        while True:
+            try:
+                received, arrived = self._receive(self._sock, most)
+                break
+            except BlockingIOError:
+                self._wait()
+        if received:  # the peer's end has no time of its own
+            self.arrived = arrived
         return self._decrypted(received) if self._tls or not received else received
 
     def poll(self) -> bytes | None:
@@ -139,7 +155,7 @@ class Stream:
             raise ConnectionResetError(errno.ECONNRESET, "reset before it was used")
         while not self.has_ended:
             try:
-                received = self._read(CHUNK)
+                received, self.arrived = self._receive(self._sock, CHUNK)
             except BlockingIOError:
                 # From now on the event loop reports what arrives. That is not enough with TLS,
                 # whose own messages arrive unasked, nor without arrival times, which show what
@@ -173,26 +189,16 @@ class Stream:
             self._timer = None
         self._sock.close()
 
-    def _received(self, most: int, wait: bool) -> bytes:
-        """Return what the kernel has received; wait where that is nothing."""
-        if not self._is_watching:
-            self._watch()
-        if wait:
-            self._wait()
+    def _handshake_bytes(self) -> bytes:
+        """Wait for more of the peer's handshake."""
         while True:
-            try:
-                return self._read(most)
-            except BlockingIOError:
-                self._wait()
-
-    def _read(self, most: int) -> bytes:
-        """Return what the kernel has received, and note when it arrived."""
-        if not self._kernel_times:
-            return self._sock.recv(most)  # type: ignore[no-any-return]
-        received, arrived = timestamps.receive(self._sock, most)
-        if received:  # the peer's end has no time of its own
-            self.arrived = arrived
-        return received
+            self._watch()
+            self._wait()
+            with contextlib.suppress(BlockingIOError):
+                received, self.arrived = self._receive(self._sock, CHUNK)
+                if received:
+                    return received
+                raise ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "closed during the handshake")
 
     def _decrypted(self, received: bytes) -> bytes:
         """Return the data in what was received, and note the peer's end."""

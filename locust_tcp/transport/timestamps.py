@@ -83,6 +83,11 @@ def _tcp_info(sock: Any) -> tuple[int, int, int, int] | None:
     return state, since_ack, round_trip, sent_again
 
 
+def receive_untimed(sock: Any, most: int) -> tuple[bytes, float]:
+    """Read from a non-blocking socket. As `receive`, without arrival times."""
+    return sock.recv(most), 0.0
+
+
 @functools.cache
 def keep_arrival_times() -> socket.socket:
     """Keep the kernel's timestamps switched on for as long as this process lives.
