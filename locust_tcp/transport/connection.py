@@ -296,6 +296,8 @@ class Connection:
         self.received = len(self._buffer)
         if not keep:
             logger.debug("the service has said unasked: %.200r", bytes(self._buffer))
+            if self._stream.poll() == b"":  # a goodbye, such as SMTP's 421 or PostgreSQL's FATAL, and then the end
+                raise TcpError(SEND, CLOSED)
             # Chance decides whether a new connection's greeting arrives before the request or after it.
             # So both are the same failure: the greeting is not the reply.
             raise TcpError(REPLY, WRONG if is_first else TOO_MUCH)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from locust_tcp.transport.connection import Connection
 from tests import kit, peers, wire
 from tests.transport.conftest import Talking
 from tests.transport.exchanges import (
@@ -25,6 +26,13 @@ from tests.transport.exchanges import (
     pair,
     talking_to,
 )
+
+CLOSE_WAIT = 8  # the state in which the peer's end has arrived (linux/tcp.h)
+
+
+def _state(connection: Connection) -> int:
+    return int(connection._stream._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0])
+
 
 # Separators that overlap with themselves and with what stands before them are the hard ones.
 separators = st.sampled_from([b"\n", b"\r\n", b"\n.\n", b"aab", b"abab"])
@@ -89,6 +97,24 @@ def test_unasked_bytes_are_known_by_their_arrival_time_too() -> None:
             connection.send(b"?", TIMEOUT)
             connection.read_until()
             connection.end()  # where it was read together with the reply
+
+
+@needs_linux
+def test_a_goodbye_before_the_end_is_the_end(talking: Talking) -> None:
+    def behave(sock: Any) -> None:
+        sock.recv(1)
+        sock.sendall(b"one\n")
+        go_on.wait(TIMEOUT)
+        sock.sendall(b"421 goodbye\n")
+
+    go_on = threading.Event()
+    with talking(behave) as connection:
+        assert exchange(connection) == b"one\n"
+        go_on.set()
+        kit.eventually(lambda: _state(connection) == CLOSE_WAIT)
+        gevent.sleep(0.01)
+        with fails("send: closed"):
+            connection.send(b"?", TIMEOUT)
 
 
 def test_what_is_said_before_the_first_request_is_not_its_reply(talking: Talking) -> None:
