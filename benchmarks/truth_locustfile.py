@@ -10,7 +10,9 @@ from benchmarks.plain_locustfile import LINE, NAME, PlainUser
 from locust_tcp import Connection, TcpUser
 from locust_tcp.metrics.generator import LoadGenerator
 
-__all__ = ["EventUser", "KitUser", "PlainUser"]
+__all__ = ["EventUser", "GreetedUser", "KitUser", "PlainUser"]
+
+GREETING = "greeting"
 
 if os.environ.get("NO_ARRIVAL_TIMES"):  # cost.py's other half
     Connection.kernel_times = False
@@ -30,6 +32,20 @@ class EventUser(KitUser):
     """The kit's user without the shortcut to Locust's statistics."""
 
     direct_statistics = False
+
+
+class GreetedUser(TcpUser):
+    """A user of a service that speaks first, with a connection for each request."""
+
+    connection = "per-request"
+    wait_time = constant(0.05)  # each connection takes a local port for a minute
+
+    def on_connect(self) -> None:
+        self.client.receive(name=GREETING, expect="220 welcome")
+
+    @task
+    def word(self) -> None:
+        self.client.request(LINE, name=NAME, expect="HELLO WORLD")
 
 
 @events.test_stop.add_listener
