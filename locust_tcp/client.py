@@ -503,7 +503,7 @@ def _failure(error: Exception) -> TcpError:
         raise error
     if isinstance(error, UnicodeDecodeError):
         return TcpError(REPLY, NOT_TEXT)
-    log_once("An exchange failed as 'reply: wrong', because the locustfile's code for it raised an exception:", error)
+    log_once(f"{REPLY}: {WRONG}, because read or expect raised {type(error).__name__}: {error}", error)
     return TcpError(REPLY, WRONG)
 
 

@@ -128,7 +128,7 @@ class Connection:
         self.received = 0
         self.begun = begun = time.perf_counter()
         try:
-            if stream.needs_poll or self._buffer:
+            if one_way or stream.needs_poll or self._buffer:  # of an end that goes unnoticed, no reply would tell
                 self._look_for_unasked(keep=one_way or self._pushes)
             stream.send(payload, begun + timeout)
         except OSError as error:
