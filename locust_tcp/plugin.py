@@ -17,13 +17,15 @@ from locust.runners import WorkerRunner
 
 from locust_tcp import patches
 from locust_tcp.metrics.generator import LoadGenerator
+from locust_tcp.metrics.history import History
 from locust_tcp.metrics.snapshot import StatsCollector
 from locust_tcp.metrics.thresholds import Judge, Thresholds
-from locust_tcp.patches.page import serve_unrounded
+from locust_tcp.patches.page import add_to_report, serve_unrounded
 from locust_tcp.transport.connection import Connection
 from locust_tcp.transport.timestamps import keep_arrival_times
 from locust_tcp.user import forget_addresses
 from locust_tcp.web import form, generator_tab
+from locust_tcp.web.report import Report
 
 
 @functools.cache
@@ -94,11 +96,17 @@ def _init(environment: Environment, **_: Any) -> None:
     hooks.worker_report.add_listener(generator.add_report)
     hooks.test_stop.add_listener(generator.log_verdict)
     generator_tab.add(environment)
+    add_to_report(environment, Report.of(environment).html)
 
     collector = StatsCollector.of(environment)
     hooks.test_start.add_listener(collector.reset)
     hooks.reset_stats.add_listener(collector.reset)
     hooks.worker_report.add_listener(collector.add_report)
+
+    history = History.of(environment)
+    gevent.spawn(history.run)
+    hooks.test_start.add_listener(history.reset)
+    hooks.reset_stats.add_listener(history.reset)
 
     judge = Judge(environment)
     hooks.test_start.add_listener(judge.reset)

@@ -15,7 +15,7 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "locust_tcp/transport": (("transport",), ("locust",)),
     "locust_tcp/metrics": (("metrics", "version", "transport.errors"), NETWORK),
     "locust_tcp/patches": (("patches", "metrics.rounding"), ()),
-    "locust_tcp/web": (("web", "metrics", "transport", "user", "compare.chart"), ()),
+    "locust_tcp/web": (("web", "metrics", "transport", "user", "compare.chart", "version"), ()),
     "locust_tcp/turns.py": (("transport",), NETWORK),
     "locust_tcp/client.py": (("transport", "metrics", "patches", "turns", "user.TcpUser"), NETWORK),
     "locust_tcp/user.py": (("transport", "patches", "client"), NETWORK),

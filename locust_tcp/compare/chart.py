@@ -1,24 +1,28 @@
-"""Charts as SVG, for pages and files: legible in light and dark, without scripts or network."""
+"""Charts as SVG, for pages and files: legible in light and dark, without scripts or network.
+
+A chart needs STYLE around it: a style inside an SVG would be a rule for the whole page.
+"""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-WIDTH, HEIGHT = 760, 260  # CSS pixels
+WIDTH, HEIGHT = 540, 300  # CSS pixels: two side by side on a usual page
 # Margins: numbers of the y axis; nothing; title and legend; x axis
 LEFT, RIGHT, TOP, BOTTOM = 68, 20, 44, 44
 LETTER = 7  # CSS pixels, about the width of a letter
-TITLE = 80  # the most letters of a title
+LINE = 15  # CSS pixels, the height of a line of words
+TITLE = 60  # the most letters of a title
 TICKS = 5  # horizontal lines of a chart, about
 
 # Colours for every kind of colour vision (Okabe and Ito, 2008), in the order of the series
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 STYLE = """
-svg { --paper: #fff; --ink: #222; --faint: #ddd; --mark: #777; background: var(--paper); max-width: 100%; height: auto }
-svg text { font: 12px system-ui, sans-serif; fill: var(--ink) }
-svg text.mark { paint-order: stroke; stroke: var(--paper); stroke-width: 4px }
-svg text.title { font-size: 14px; font-weight: 600 }
-@media (prefers-color-scheme: dark) { svg { --paper: #1e1e1e; --ink: #eee; --faint: #444; --mark: #aaa } }
+.chart { width: 100%; height: auto }
+.chart text { font: 12px system-ui, sans-serif; fill: currentColor }
+.chart text.title { font-size: 14px; font-weight: 600 }
+.chart path { stroke: currentColor; opacity: 0.2 }
+.chart path.mark { opacity: 0.6 }
 """
 
 Points = Sequence[tuple[float, float]]
@@ -89,14 +93,26 @@ def _frame(title: str, names: Sequence[str], y: _Scale) -> list[str]:
         parts.append(f'<text x="{x + 14}" y="36">{escape(shown)}<title>{escape(name)}</title></text>')
         x += 32 + LETTER * len(shown)
     for tick in y.ticks:
-        parts.append(f'<path d="M{LEFT} {y(tick)}H{WIDTH - RIGHT}" stroke="var(--faint)"/>')
+        parts.append(f'<path d="M{LEFT} {y(tick)}H{WIDTH - RIGHT}"/>')
         parts.append(f'<text x="{LEFT - 8}" y="{y(tick) + 4}" text-anchor="end">{plain(tick)}</text>')
     return parts
 
 
 def _svg(parts: list[str]) -> str:
     size = f'viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}"'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img"><style>{STYLE}</style>{"".join(parts)}</svg>'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" {size} role="img">{"".join(parts)}</svg>'
+
+
+def _legend(words: Sequence[str], top: float) -> tuple[list[str], float]:
+    """Write words one after the other, in as many lines as they need; return them and where the last line ends."""
+    parts, x = [], float(LEFT)
+    for word in words:
+        width = LETTER * (len(word) + 2)
+        if x + width > WIDTH and x > LEFT:
+            x, top = float(LEFT), top + LINE
+        parts.append(f'<text class="mark" x="{x}" y="{top + 11}">{escape(word)}</text>')
+        x += width
+    return parts, top + LINE if words else top
 
 
 def line_chart(
@@ -124,28 +140,32 @@ def line_chart(
     points = [point for line in series.values() for point in line]
     xs = sorted({x for x, _ in points} | set(marks or ()))
     x = _Scale(xs, LEFT, WIDTH - RIGHT, log=log_x)
-    y = _Scale([y for _, y in points], HEIGHT - BOTTOM, TOP, log=log_y)
+    numbered = {place: str(number) for number, place in enumerate(sorted(marks or {}), 1)}
+    words = [f"{number} {shortened((marks or {})[place], TITLE // 2)}" for place, number in numbered.items()]
+    legend, top = _legend(words, TOP)
+    ends: list[float] = []  # where the last number of each row is: numbers side by side must not touch
+    row_of = {}
+    for place in numbered:
+        row_of[place] = next((row for row, end in enumerate(ends) if x(place) - end > 2 * LETTER), len(ends))
+        ends[row_of[place] : row_of[place] + 1] = [x(place)]
+    top += LINE * len(ends)
+    y = _Scale([y for _, y in points], HEIGHT - BOTTOM, top, log=log_y)
     parts = _frame(title, list(series), y)
     for tick in x.ticks:
         parts.append(f'<text x="{x(tick)}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{plain(tick)}</text>')
     parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 6}" text-anchor="end">{escape(x_title)}</text>')
-    labels: list[str] = []  # on top of the lines
-    for row, (place, word) in enumerate(sorted((marks or {}).items())):
-        where, anchor = x(place), "end" if x(place) > WIDTH * 0.7 else "start"
-        dash = 'stroke="var(--mark)" stroke-dasharray="4 3"'
-        parts.append(f'<path d="M{where} {TOP}V{HEIGHT - BOTTOM}" {dash}/>')
-        offset = -5 if anchor == "end" else 5
-        height = TOP + 12 + 15 * row
-        labels.append(
-            f'<text class="mark" x="{where + offset}" y="{height}" text-anchor="{anchor}">{escape(word)}</text>'
-        )
+    parts += legend
+    for place, mark in numbered.items():
+        where, base = x(place), top - LINE * row_of[place] - 4
+        parts.append(f'<text class="mark" x="{where}" y="{base}" text-anchor="middle">{mark}</text>')
+        parts.append(f'<path class="mark" d="M{where} {top}V{HEIGHT - BOTTOM}" stroke-dasharray="4 3"/>')
     for number, line in enumerate(series.values()):
         colour = COLOURS[number % len(COLOURS)]
         path = " ".join(f"{x(each)},{y(value)}" for each, value in sorted(line))
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         if len(line) < 50:
             parts += [f'<circle cx="{x(each)}" cy="{y(value)}" r="3" fill="{colour}"/>' for each, value in line]
-    return _svg(parts + labels)
+    return _svg(parts)
 
 
 def bar_chart(title: str, groups: Mapping[str, Mapping[str, float]], *, log_y: bool = False) -> str:
@@ -182,6 +202,8 @@ PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
 <style>
 :root {{ color-scheme: light dark }}
+{style}
+.chart {{ max-width: 760px }}
 body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 24px auto; padding: 0 16px }}
 div {{ overflow-x: auto }}
 table {{ border-collapse: collapse; margin: 16px 0; font-variant-numeric: tabular-nums }}
@@ -196,7 +218,7 @@ th.text, td.text {{ text-align: left }}
 
 def document(title: str, parts: Iterable[str]) -> str:
     """Return a page of HTML with a title above its parts, which are HTML or SVG."""
-    return PAGE.format(title=escape(title), body="\n".join(parts))
+    return PAGE.format(title=escape(title), style=STYLE, body="\n".join(parts))
 
 
 def html_table(titles: Sequence[str], rows: Iterable[Sequence[str]], texts: int = 0) -> str:

@@ -7,7 +7,9 @@ reach them have three significant digits, which six decimals show in full.
 import functools
 import logging
 import re
+from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from flask import Response, request
 from locust.env import Environment
@@ -19,6 +21,7 @@ from locust_tcp.patches.guard import Patch
 logger = logging.getLogger(__name__)
 
 _ROUNDED = re.compile(r'(key:(["`])(?:median|avg)ResponseTime\2,title:\2[^"`]*\2,round:)2\b')
+_parts: WeakKeyDictionary[Environment, Callable[[], str]] = WeakKeyDictionary()
 _SCRIPT = re.compile(rb'(src="[^"]*/assets/[^"]*\.js)"')
 
 
@@ -35,8 +38,23 @@ def _warn() -> None:
     logger.warning("This Locust's page is not one that the kit was tested with: it shows two decimals")
 
 
-def _html_report(*arguments: Any, **options: Any) -> str:
-    return unrounded(get_html_report(*arguments, **options))
+def add_to_report(environment: Environment, part: Callable[[], str]) -> None:
+    """Add HTML to the end of the reports of an environment.
+
+    Args:
+        environment: The environment.
+        part: Returns the HTML. It is called for each report.
+    """
+    _parts[environment] = part
+
+
+def _html_report(environment: Environment, *arguments: Any, **options: Any) -> str:
+    report = unrounded(get_html_report(environment, *arguments, **options))
+    part = _parts.get(environment)
+    if part is None:
+        return report
+    before, end, after = report.rpartition("</body>")
+    return before + part() + end + after
 
 
 def serve_unrounded(environment: Environment, **_: Any) -> None:
@@ -65,7 +83,7 @@ _REPORT = {
 }
 
 PATCH = Patch(
-    lost="sub-millisecond digits of median and average in the web page and the report",
+    lost="sub-millisecond digits of median and average in the web page and the report, and our part of the report",
     tested={
         "locust.web:get_html_report": _REPORT,
         "locust.main:get_html_report": _REPORT,

@@ -4,9 +4,13 @@ from typing import Any
 
 from locust.env import Environment
 
-from locust_tcp.metrics.generator import LoadGenerator, verdict
+from locust_tcp.compare.chart import line_chart
+from locust_tcp.metrics.generator import BUSY, ROOM, SATURATED, UNKNOWN, LoadGenerator, verdict, worst_verdict
+from locust_tcp.metrics.history import History
+from locust_tcp.metrics.rounding import three_digits
 from locust_tcp.metrics.snapshot import percentile
-from locust_tcp.web.tabs import add_tab
+from locust_tcp.web.report import Report, heading
+from locust_tcp.web.tabs import add_tab, card, cards, charts
 
 COLUMNS = {
     "name": "Process",
@@ -49,7 +53,48 @@ def rows(generator: LoadGenerator) -> list[dict[str, Any]]:
     ]
 
 
+KINDS = {UNKNOWN: "", ROOM: "good", BUSY: "warn", SATURATED: "bad"}
+
+
+def panel(generator: LoadGenerator, history: History) -> str:
+    """Return the verdict in large letters, and how the test has gone so far."""
+    response_time = generator.response_time()
+    processes = generator.processes()
+    worst = worst_verdict(processes, response_time)
+    headline, _, evidence = worst.text.partition(": ")
+    lag = max((stats.lag(0.95) for stats in processes.values() if stats.users), default=0.0)
+    boxes = [
+        card("Whose limit is near?", headline, evidence, KINDS[worst.level]),
+        card("The service takes", f"{three_digits(response_time):g} ms", "95 of 100 replies arrive within that time"),
+        card("A reply waits for Locust", f"{three_digits(lag):g} ms", "as well, for 95 of 100: a user waits for both"),
+    ]
+    samples = history.samples
+    if len(samples) < 2:
+        return cards(boxes)
+    times = {
+        "response time p95": [(each.at, each.p95) for each in samples if each.p95],
+        "lag p95": [(each.at, each.lag) for each in samples if each.lag],
+    }
+    rates = {"requests/s": [(each.at, each.rate) for each in samples]}
+    names = dict.fromkeys(name for each in samples for name in each.cpu)
+    cpu = {name: [(each.at, each.cpu[name]) for each in samples if name in each.cpu] for name in names}
+    pictures = [
+        line_chart("The service's response time, and Locust's lag (ms)", "seconds", times, log_y=True),
+        line_chart("Requests per second", "seconds", rates),
+        line_chart("CPU of each process (% of a core)", "seconds", cpu),
+    ]
+    return cards(boxes) + charts(pictures)
+
+
 def add(environment: Environment) -> None:
-    """Add the tab."""
-    generator = LoadGenerator.of(environment)
-    add_tab(environment, "generator", "Load generator", COLUMNS, rows=lambda: rows(generator))
+    """Add the tab, and its panel to the report."""
+    generator, history = LoadGenerator.of(environment), History.of(environment)
+    Report.of(environment).parts.append(lambda: heading("Load generator") + panel(generator, history))
+    add_tab(
+        environment,
+        "generator",
+        "Load generator",
+        COLUMNS,
+        rows=lambda: rows(generator),
+        panel=lambda: panel(generator, history),
+    )

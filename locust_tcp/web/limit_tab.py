@@ -7,10 +7,11 @@ from typing import Any
 from locust.env import Environment
 
 from locust_tcp.compare.chart import document, html_table, line_chart
-from locust_tcp.metrics.capacity import CapacitySearch, findings
+from locust_tcp.metrics.capacity import KNEE, MOST_STEPS, CapacitySearch, findings, has_failed
 from locust_tcp.metrics.generator import BUSY, ROOM, SATURATED, UNKNOWN
 from locust_tcp.metrics.rounding import three_digits
-from locust_tcp.web.tabs import add_tab, csv_text
+from locust_tcp.web.report import Report, heading
+from locust_tcp.web.tabs import add_tab, card, cards, charts, csv_text
 
 COLUMNS = {
     "users": "Users",
@@ -58,29 +59,63 @@ def csv(search: CapacitySearch) -> str:
     return csv_text(COLUMNS, csv_rows(search))
 
 
+def answers(search: CapacitySearch) -> list[str]:
+    """Return a box for each question that a search answers; what it has found so far, while it runs."""
+    if not search.steps:
+        return [card("The search", "has not begun", "Start a test: each step adds users until something breaks.")]
+    most = max(step.users for step in search.steps)
+    boxes = []
+    if not search.is_over:
+        done, last = len(search.steps), search.steps[-1]
+        left = f"{last.users} users: {last.interval.goodput:.0f} requests/s"
+        boxes.append(card("The search", f"step {done + 1} of at most {MOST_STEPS}", left, "warn"))
+    gap = search.gap(has_failed)
+    if gap is None:
+        boxes.append(card("Failures begin", "not yet", f"none with up to {most} users", "good"))
+    else:
+        low, high = gap
+        boxes.append(card("Failures begin", f"at {high} users", f"{low} had none" if low else "even there", "bad"))
+    best, knee = search.best, search.first(search.is_fast)
+    if best and knee:
+        detail = f"at {best.users} users; {knee.users} are enough for {KNEE:.0%} of it"
+        boxes.append(card("Highest goodput", f"{best.interval.goodput:.0f} requests/s", detail, "good"))
+        p95 = three_digits(best.interval.p95)
+        boxes.append(card("95 of 100 replies come within", f"{p95:g} ms", f"at {best.users} users"))
+    return boxes
+
+
 def pictures(search: CapacitySearch) -> list[str]:
-    """Return the findings as HTML, and charts of goodput and 95th percentile by users."""
+    """Return charts of goodput and of response times by users."""
     if not search.steps:
         return []
     marks = {float(users): ", ".join(words) for users, words in search.marks().items()}
     goodput = {"goodput": [(float(step.users), step.interval.goodput) for step in search.steps]}
-    p95s = {"p95": [(float(step.users), step.interval.p95) for step in search.steps if step.interval.p95]}
-    texts = findings(search) if search.is_over else ["The search is still running."]
+    times = {
+        name: [(float(step.users), value) for step in search.steps if (value := step.interval.percentile(fraction))]
+        for name, fraction in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
+    }
     return [
-        *(f"<p>{escape(text)}</p>" for text in texts),
         line_chart("Goodput (successful requests per second)", "users", goodput, log_x=True, marks=marks),
-        line_chart("95th percentile of the response times (ms)", "users", p95s, log_x=True, log_y=True, marks=marks),
+        line_chart("Response times (ms)", "users", times, log_x=True, log_y=True, marks=marks),
     ]
+
+
+def panel(search: CapacitySearch) -> str:
+    """Return the answers, the charts, and the findings in sentences once the search is over."""
+    sentences = [f"<p>{escape(text)}</p>" for text in findings(search)] if search.is_over else []
+    return "\n".join([cards(answers(search)), *sentences, charts(pictures(search))])
 
 
 def report(search: CapacitySearch) -> str:
     """Return an HTML page with findings, charts and table."""
     steps = [[str(row[key]) for key in COLUMNS] for row in rows(search)]
-    return document("No mercy", [*pictures(search), html_table(list(COLUMNS.values()), steps)])
+    texts = [f"<p>{escape(text)}</p>" for text in findings(search)]
+    return document("No mercy", [*texts, *pictures(search), html_table(list(COLUMNS.values()), steps)])
 
 
 def add(environment: Environment, search: Callable[[], CapacitySearch]) -> None:
-    """Add the tab. `search` returns the search of the newest test."""
+    """Add the tab, and the search to the report. `search` returns the search of the newest test."""
+    Report.of(environment).parts.append(lambda: heading("Limit") + panel(search()) if search().steps else "")
     add_tab(
         environment,
         "limit",
@@ -88,5 +123,5 @@ def add(environment: Environment, search: Callable[[], CapacitySearch]) -> None:
         COLUMNS,
         rows=lambda: rows(search()),
         csv_rows=lambda: csv_rows(search()),
-        pictures=lambda: pictures(search()),
+        panel=lambda: panel(search()),
     )

@@ -2,37 +2,85 @@
 
 import csv
 import io
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from html import escape
 from typing import Any
 
 from flask import Response, make_response, request
 from locust.env import Environment
 
-Rows = Callable[[], Sequence[Mapping[str, Any]]]
-Pictures = Callable[[], Sequence[str]]
+from locust_tcp.compare.chart import STYLE
 
-# Locust's page shows only a table in a tab of ours. This script puts pictures above it, in tab %s.
-SHOW_PICTURES = """
+Rows = Callable[[], Sequence[Mapping[str, Any]]]
+Panel = Callable[[], str]
+
+# Locust's page shows only a table in a tab of ours. This script puts a panel above it, in the tabs with these keys. The
+# panel is in a shadow tree: its style ends there, and that of Locust's page does not reach into it.
+SCRIPT = """
 (() => {
-  const key = "%s";
+  const keys = %s, style = `%s`;
   let shown = "";
   const show = async () => {
-    let place = document.getElementById(`${key}-pictures`);
+    const key = new URLSearchParams(location.search).get("tab");
     const table = document.querySelector("table");
-    if (new URLSearchParams(location.search).get("tab") !== key || !table) return place?.remove();
-    const pictures = await (await fetch(`./${key}/pictures`)).text();
-    if (place && pictures === shown) return;
-    place?.remove();
-    place = document.createElement("div");
-    place.id = `${key}-pictures`;
-    place.style.margin = "24px 0";
-    place.innerHTML = shown = pictures;
-    table.parentElement.before(place);
+    let place = document.getElementById("locust-tcp-panel");
+    if (!keys.includes(key) || !table) return place?.remove();
+    const panel = await (await fetch(`./${key}/panel`)).text();
+    if (!place) {
+      place = document.createElement("div");
+      place.id = "locust-tcp-panel";
+      place.attachShadow({mode: "open"});
+      shown = "";
+    }
+    const root = place.shadowRoot;
+    if (shown !== panel) root.innerHTML = `<style>${style}</style>` + panel;
+    shown = panel;
+    place.style.colorScheme = getComputedStyle(document.documentElement).colorScheme;
+    const [red, green, blue] = getComputedStyle(document.body).backgroundColor.match(/[0-9]+/g);
+    place.style.color = Number(red) + Number(green) + Number(blue) < 384 ? "#eee" : "#222";
+    if (place.nextSibling !== table.parentElement) table.parentElement.before(place);
+    table.parentElement.style.overflowX = "auto";
   };
-  setInterval(() => show().catch(() => {}), 1000);
+  const again = () => show().catch(() => {}).finally(() => setTimeout(again, 1000));
+  again();
 })();
 """
+
+PANEL_STYLE = f"""
+:host {{ display: block; margin: 16px 0; font: 15px/1.5 system-ui, sans-serif }}
+.cards {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 240px), 1fr)); gap: 12px }}
+.card {{ border: 1px solid #8886; border-left-width: 6px; border-radius: 6px; padding: 8px 14px }}
+.card b {{ display: block; font-size: 26px; line-height: 1.25 }}
+.card small {{ opacity: 0.8 }}
+.good {{ border-left-color: #009e73 }}
+.warn {{ border-left-color: #e69f00 }}
+.bad {{ border-left-color: #d55e00 }}
+.charts {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 360px), 1fr)); gap: 12px }}
+{STYLE}"""
+
+
+def card(title: str, value: str, detail: str, kind: str = "") -> str:
+    """Return a box with an answer in large letters.
+
+    Args:
+        title: The question.
+        value: The answer, in a few words.
+        detail: What it rests on.
+        kind: `good`, `warn`, `bad`, or nothing, for its colour.
+    """
+    return f'<div class="card {kind}">{escape(title)}<b>{escape(value)}</b><small>{escape(detail)}</small></div>'
+
+
+def cards(boxes: Sequence[str]) -> str:
+    """Return boxes side by side, as far as there is room."""
+    return f'<div class="cards">{"".join(boxes)}</div>'
+
+
+def charts(pictures: Sequence[str]) -> str:
+    """Return charts side by side, as far as there is room."""
+    return f'<div class="charts">{"".join(pictures)}</div>'
 
 
 def csv_text(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> str:
@@ -65,7 +113,7 @@ def add_tab(
     columns: Mapping[str, str],
     rows: Rows,
     csv_rows: Rows | None = None,
-    pictures: Pictures | None = None,
+    panel: Panel | None = None,
 ) -> None:
     """Add a tab with a table, and a link to its CSV in the Download Data tab, if there is a page.
 
@@ -76,7 +124,7 @@ def add_tab(
         columns: The keys of the table's rows, and their headings.
         rows: Returns the rows. It is called whenever the page asks for the statistics.
         csv_rows: Returns the rows of the CSV if they differ from those of the table.
-        pictures: Returns SVG or other HTML to show above the table.
+        panel: Returns HTML to show above the table. It is called every second while the tab is shown.
     """
     if environment.web_ui is None or environment.web_ui.app is None:
         return
@@ -103,18 +151,22 @@ def add_tab(
         return download(csv_text(columns, (csv_rows or rows)()), "text/csv", f"{key}_{int(time.time())}.csv")
 
     app.add_url_rule(path(environment, f"{key}/csv"), f"{key}_csv", send_csv)
-    if pictures is None:
+    if panel is None:
         return
 
     @environment.web_ui.auth_required_if_enabled
-    def send_pictures() -> str:
-        return "\n".join(pictures())
+    def send_panel() -> str:
+        return panel()
 
-    app.add_url_rule(path(environment, f"{key}/pictures"), f"{key}_pictures", send_pictures)
+    app.add_url_rule(path(environment, f"{key}/panel"), f"{key}_panel", send_panel)
+    keys = app.config.setdefault("LOCUST_TCP_PANELS", [])
+    keys.append(key)
+    if len(keys) > 1:  # the first one has added the script for all
+        return
 
     @app.after_request
     def add_script(response: Response) -> Response:
         if response.mimetype == "text/html" and b"</body>" in response.get_data():
-            script = f"<script>{SHOW_PICTURES.replace('%s', key)}</script></body>"
+            script = f"<script>{SCRIPT % (json.dumps(keys), PANEL_STYLE)}</script></body>"
             response.set_data(response.get_data().replace(b"</body>", script.encode()))
         return response
