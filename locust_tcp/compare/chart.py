@@ -141,7 +141,7 @@ def line_chart(
     xs = sorted({x for x, _ in points} | set(marks or ()))
     x = _Scale(xs, LEFT, WIDTH - RIGHT, log=log_x)
     numbered = {place: str(number) for number, place in enumerate(sorted(marks or {}), 1)}
-    words = [f"{number} {shortened((marks or {})[place], TITLE // 2)}" for place, number in numbered.items()]
+    words = [f"{number} {shortened((marks or {})[place], TITLE)}" for place, number in numbered.items()]
     legend, top = _legend(words, TOP)
     ends: list[float] = []  # where the last number of each row is: numbers side by side must not touch
     row_of = {}

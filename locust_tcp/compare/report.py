@@ -37,7 +37,7 @@ def page(variants: Sequence[Variant]) -> str:
             if bars:
                 groups[label] = bars
         if groups:
-            parts.append(bar_chart(f"{name}: percentiles of the response times (ms)", groups, log_y=True))
+            parts.append(bar_chart(f"{name}: percentiles (ms)", groups, log_y=True))
     return document("Runs side by side", parts + _history_charts(variants))
 
 

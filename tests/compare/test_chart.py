@@ -15,6 +15,7 @@ from locust_tcp.compare.chart import (
     BOTTOM,
     HEIGHT,
     LEFT,
+    LETTER,
     RIGHT,
     STYLE,
     TOP,
@@ -185,12 +186,28 @@ def test_marks_have_a_line_and_a_word_each_at_their_place() -> None:
     series = {"good": [(5.0, 50.0), (10.0, 100.0), (20.0, 200.0), (40.0, 200.0)]}
     root = parse(line_chart("title", "users", series, log_x=True, marks={20.0: "knee", 40.0: "failures begin"}))
     marks = [element for element in root.iter(f"{SVG}text") if element.get("class") == "mark"]
-    assert [element.text for element in marks] == ["knee", "failures begin"]
+    assert [element.text for element in marks] == ["1 knee", "2 failures begin", "1", "2"]
     paths = [element.get("d") or "" for element in root.iter(f"{SVG}path")]
     upright = [float(path[1:].split()[0]) for path in paths if "V" in path]
     ((_, _, knee, end),) = plotted(root)
     assert upright == [knee[0], end[0]]
-    assert len({element.get("y") for element in marks}) == 2, "one word is on top of the other"
+    assert [float(element.get("x") or 0) for element in marks[2:]] == upright
+
+
+@given(st.lists(st.floats(1, 1000), min_size=1, max_size=6, unique=True), st.text("abc ", min_size=1, max_size=40))
+def test_the_words_of_marks_lie_neither_on_one_another_nor_on_a_line(places: list[float], word: str) -> None:
+    series = {"a": [(1.0, 1.0), (1000.0, 50.0)]}
+    root = parse(line_chart("title", "users", series, log_x=True, marks=dict.fromkeys(places, word)))
+    texts = [element for element in root.iter(f"{SVG}text") if element.get("class") == "mark"]
+    boxes = []
+    for element in texts:
+        width = LETTER * len(element.text or "")
+        x, y = float(element.get("x") or 0), float(element.get("y") or 0)
+        boxes.append((x - (width / 2 if element.get("text-anchor") == "middle" else 0), y, width))
+    for (x, y, width), (other_x, other_y, other_width) in itertools.combinations(boxes, 2):
+        assert y != other_y or x + width <= other_x or other_x + other_width <= x
+    highest = min(y for line in plotted(root) for _, y in line)
+    assert all(y < highest for _, y, _ in boxes)
 
 
 def test_a_mark_beyond_the_points_is_within_the_picture() -> None:
@@ -201,7 +218,9 @@ def test_a_mark_beyond_the_points_is_within_the_picture() -> None:
 def test_names_are_only_texts(log: bool) -> None:
     series = {HOSTILE: [(1.0, 1.0)], "other": [(2.0, 2.0)]}
     root = parse(line_chart(HOSTILE, HOSTILE, series, log_x=log, marks={1.0: HOSTILE}))
-    assert words(root).count(HOSTILE) == 4
+    assert words(root).count(HOSTILE) == 2  # title and axis; the legend has little room
+    assert HOSTILE in [element.text for element in root.iter(f"{SVG}title")]
+    assert f"1 {HOSTILE}" in words(root)
     bars = parse(bar_chart(HOSTILE, {HOSTILE: {HOSTILE: 1.0, "other": 2.0}}, log_y=log))
     assert words(bars).count(HOSTILE) == 3
     assert f"{HOSTILE}, {HOSTILE}: 1" in [element.text for element in bars.iter(f"{SVG}title")]
@@ -252,13 +271,15 @@ def test_numbers_of_an_axis_are_plain(number: float, text: str) -> None:
     assert plain(number) == text
 
 
-def test_a_picture_has_no_script_and_no_network_and_is_readable_in_the_dark() -> None:
+def test_a_picture_has_no_script_no_style_of_its_own_and_no_network_and_takes_the_colour_of_the_text() -> None:
     picture = line_chart("title", "x", {"a": [(1.0, 1.0)], "b": [(2.0, 3.0)]})
-    assert "prefers-color-scheme: dark" in STYLE
-    assert STYLE in picture
+    rules = re.findall(r"^(.*?) \{", STYLE, re.MULTILINE)
+    assert rules and all(rule.startswith(".chart") for rule in rules), "a rule for the rest of the page"
+    assert "fill: currentColor" in STYLE
+    assert STYLE in document("title", [picture])
     assert set(re.findall(r'https?://[^"\s]*', picture)) == {"http://www.w3.org/2000/svg"}
     tags = {element.tag.removeprefix(SVG) for element in parse(picture).iter()}
-    assert not tags & {"script", "image", "use", "foreignObject"}
+    assert not tags & {"style", "script", "image", "use", "foreignObject"}
 
 
 def cells(html: str) -> list[str]:

@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from locust_tcp.compare import report
+from locust_tcp.compare.chart import HEIGHT, WIDTH
 from locust_tcp.compare.comparison import LEGEND, METRICS, TITLES, Variant
 from locust_tcp.compare.runs import TOTAL, Entry, Run
 from tests.browser import chromium, chromium_for_tests, new_page
@@ -85,7 +86,7 @@ def test_the_page_shows_each_name_as_it_is(written: Path) -> None:
     titles = page.texts["text"]
     for name in NAMES:
         assert f"TCP {name}" in shown
-        assert f"TCP {name}: percentiles of the response times (ms)" in titles
+        assert f"TCP {name}: percentiles (ms)" in titles
     assert HOSTILE.replace("/", "") in shown
     assert page.texts["th"] == TITLES
     assert LEGEND in page.texts["p"]
@@ -243,7 +244,7 @@ def expect_nothing_cut_off(page: Page, width: int) -> None:
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= width
         assert box["width"] > min(700, width - 40)
-        assert box["height"] == pytest.approx(box["width"] * 260 / 760, rel=0.02)
+        assert box["height"] == pytest.approx(box["width"] * HEIGHT / WIDTH, rel=0.02)
     assert page.evaluate(_CUT_OFF) == []
     # The table may be wider than the page, in an element that scrolls.
     table = page.locator("table")

@@ -6,10 +6,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from locust_tcp.metrics.capacity import CapacitySearch, findings
+from locust_tcp.metrics.capacity import MOST_STEPS, CapacitySearch, findings
 from locust_tcp.metrics.generator import BUSY, ROOM, SATURATED, UNKNOWN
 from locust_tcp.web import limit_tab
-from locust_tcp.web.limit_tab import COLUMNS, csv_rows, pictures, report, rows
+from locust_tcp.web.limit_tab import COLUMNS, csv_rows, panel, pictures, report, rows
 from tests.made_up_services import PAUSE, explore, pool_of, step, tried
 from tests.pages import Parsed
 
@@ -68,16 +68,25 @@ def test_the_report_is_a_page_in_which_texts_of_failures_are_only_texts() -> Non
     assert page.texts["p"] == findings(search)
 
 
-def test_the_pictures_are_the_findings_and_two_drawings_with_the_marks() -> None:
+def test_the_panel_has_the_answers_the_findings_and_two_drawings_with_the_marks() -> None:
     search = explore(5, 640, pool_of(20))
-    *words, rates, times = pictures(search)
-    assert words == [f"<p>{finding}</p>" for finding in (text.replace("'", "&#x27;") for text in findings(search))]
-    for drawing in (rates, times):
-        texts = [element.text for element in ElementTree.fromstring(drawing).iter() if element.get("class") == "mark"]
-        assert texts == ["knee, highest goodput", "failures begin, threshold broken"]
+    page = Parsed(panel(search))
+    assert page.texts["b"] == ["at 21 users", "200 requests/s", "10 ms"]
+    assert page.texts["p"] == findings(search)
+    for drawing in pictures(search):
+        marks = [each for each in ElementTree.fromstring(drawing).iter() if each.get("class") == "mark" and each.text]
+        texts = [element.text for element in marks]
+        assert texts == ["1 knee, highest goodput", "2 failures begin, threshold broken", "1", "2"]
     assert pictures(CapacitySearch(5, 640)) == []
+    assert Parsed(panel(CapacitySearch(5, 640))).texts["b"] == ["has not begun"]
+
+
+def test_the_panel_says_how_far_the_search_is_while_findings_may_still_change() -> None:
+    search = explore(5, 640, pool_of(20))
     search.is_over = False
-    assert pictures(search)[0] == "<p>The search is still running.</p>", "findings may still change"
+    page = Parsed(panel(search))
+    assert page.texts["b"][0] == f"step {len(search.steps) + 1} of at most {MOST_STEPS}"
+    assert "p" not in page.texts
 
 
 def test_pictures_and_report_exist_without_requests() -> None:
