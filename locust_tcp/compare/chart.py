@@ -12,7 +12,7 @@ WIDTH, HEIGHT = 540, 300  # CSS pixels: two side by side on a usual page
 LEFT, RIGHT, TOP, BOTTOM = 68, 20, 44, 44
 LETTER = 7  # CSS pixels, about the width of a letter
 LINE = 15  # CSS pixels, the height of a line of words
-TITLE = 60  # the most letters of a title
+TITLE = 56  # the most letters of a title
 TICKS = 5  # horizontal lines of a chart, about
 
 # Colours for every kind of colour vision (Okabe and Ito, 2008), in the order of the series

@@ -6,9 +6,10 @@ Locust's page sorts them by the letters of their options, and writes the help in
 import json
 from typing import Any
 
-from flask import Response
 from locust.argument_parser import get_parser, ui_extra_args_dict
 from locust.env import Environment
+
+from locust_tcp.web.tabs import add_script
 
 LABELS = {  # of options whose names alone say too little
     "max_fail_ratio": "Most failures (share)",
@@ -68,10 +69,4 @@ def add(environment: Environment) -> None:
     """Write our labels on the start form and on the form that Edit opens."""
     if environment.web_ui is None or environment.web_ui.app is None:
         return
-    script = f"<script>{SCRIPT % json.dumps(fields()).replace('<', chr(92) + 'u003c')}</script></body>".encode()
-
-    @environment.web_ui.app.after_request
-    def add_script(response: Response) -> Response:
-        if response.mimetype == "text/html" and b"window.templateArgs" in response.get_data():
-            response.set_data(response.get_data().replace(b"</body>", script))
-        return response
+    add_script(environment, SCRIPT % json.dumps(fields()).replace("<", "\\u003c"))

@@ -16,21 +16,20 @@ from locust_tcp.compare.chart import STYLE
 Rows = Callable[[], Sequence[Mapping[str, Any]]]
 Panel = Callable[[], str]
 
-# Locust's page shows only a table in a tab of ours. This script puts a panel above it, in the tabs with these keys. The
+# Locust's page shows only a table in a tab of ours. This script puts a panel above it, in the tab with this key. The
 # panel is in a shadow tree: its style ends there, and that of Locust's page does not reach into it.
 SCRIPT = """
 (() => {
-  const keys = %s, style = `%s`;
+  const key = %s, style = `%s`;
   let shown = "";
   const show = async () => {
-    const key = new URLSearchParams(location.search).get("tab");
     const table = document.querySelector("table");
-    let place = document.getElementById("locust-tcp-panel");
-    if (!keys.includes(key) || !table) return place?.remove();
+    let place = document.getElementById(`${key}-panel`);
+    if (new URLSearchParams(location.search).get("tab") !== key || !table) return place?.remove();
     const panel = await (await fetch(`./${key}/panel`)).text();
     if (!place) {
       place = document.createElement("div");
-      place.id = "locust-tcp-panel";
+      place.id = `${key}-panel`;
       place.attachShadow({mode: "open"});
       shown = "";
     }
@@ -106,6 +105,19 @@ def download(content: str, kind: str, name: str) -> Response:
     return response
 
 
+def add_script(environment: Environment, script: str) -> None:
+    """Add a script to Locust's page, after its data and before its own script begins. The report gets none."""
+    assert environment.web_ui is not None and environment.web_ui.app is not None
+
+    @environment.web_ui.app.after_request
+    def add(response: Response) -> Response:
+        if response.mimetype == "text/html" and not request.path.endswith("/stats/report"):
+            before, end, after = response.get_data(as_text=True).rpartition("</body>")
+            if end:
+                response.set_data(f"{before}<script>{script}</script>{end}{after}")
+        return response
+
+
 def add_tab(
     environment: Environment,
     key: str,
@@ -159,14 +171,4 @@ def add_tab(
         return panel()
 
     app.add_url_rule(path(environment, f"{key}/panel"), f"{key}_panel", send_panel)
-    keys = app.config.setdefault("LOCUST_TCP_PANELS", [])
-    keys.append(key)
-    if len(keys) > 1:  # the first one has added the script for all
-        return
-
-    @app.after_request
-    def add_script(response: Response) -> Response:
-        if response.mimetype == "text/html" and b"</body>" in response.get_data():
-            script = f"<script>{SCRIPT % (json.dumps(keys), PANEL_STYLE)}</script></body>"
-            response.set_data(response.get_data().replace(b"</body>", script.encode()))
-        return response
+    add_script(environment, SCRIPT % (json.dumps(key), PANEL_STYLE))

@@ -246,19 +246,19 @@ def test_the_page_shows_the_steps_the_findings_and_two_pictures(page: Page, tmp_
         locust.says("No mercy: The highest goodput")
         await_state(page, "stopped")
 
-        drawings = page.locator("#limit-pictures svg")
+        drawings = page.locator("#limit-panel svg")
         expect(drawings).to_have_count(2)
         for drawing in drawings.all():
             expect(drawing).to_be_visible()
             box = drawing.bounding_box()
             assert box
             assert min(box["width"], box["height"]) > 100
-        expect(page.locator("#limit-pictures .mark").filter(has_text="knee")).to_have_count(2)
-        expect(page.locator("#limit-pictures .mark").filter(has_text="failures begin")).to_have_count(2)
+        expect(page.locator("#limit-panel text.mark").filter(has_text="knee")).to_have_count(2)
+        expect(page.locator("#limit-panel text.mark").filter(has_text="failures begin")).to_have_count(2)
 
         findings = re.findall(r"No mercy: ([A-Z].*)$", locust.output, re.MULTILINE)
         assert any(finding.startswith("Failures began at 4 users") for finding in findings), findings
-        kit.eventually(lambda: page.locator("#limit-pictures p").all_inner_texts() == findings)
+        kit.eventually(lambda: page.locator("#limit-panel p").all_inner_texts() == findings)
 
         tried = sorted(map(int, re.findall(r"No mercy: (\d+) users?, ", locust.output)))
         kit.eventually(lambda: [row.get("Users") for row in table(page)] == [str(users) for users in tried])
@@ -266,14 +266,15 @@ def test_the_page_shows_the_steps_the_findings_and_two_pictures(page: Page, tmp_
         assert "failures begin" in row["What was found out"]
         assert float(row["Failures (%)"]) > 0
 
-        for tab in ("Statistics", "Load Generator"):
-            show(page, tab)
-            expect(page.locator("#limit-pictures")).to_have_count(0)
+        show(page, "Statistics")
+        expect(page.locator("#limit-panel")).to_have_count(0)
+        header = page.get_by_role("banner").screenshot()
         show(page, "Limit")
         expect(drawings).to_have_count(2)
+        assert page.get_by_role("banner").screenshot() == header, "the panel changes the rest of the page"
 
         show(page, "Download Data")
-        expect(page.locator("#limit-pictures")).to_have_count(0)
+        expect(page.locator("#limit-panel")).to_have_count(0)
         with page.expect_download() as downloaded:
             page.get_by_role("link", name="Download limit CSV").click()
         downloaded.value.save_as(tmp_path / "limit.csv")

@@ -108,14 +108,18 @@ def download(page: Page, folder: Path) -> dict[str, Path]:
 def test_the_opening_form_is_filled_in(page: Page, idle: str) -> None:
     page.goto(idle)
     expect(page.locator("[name=host]")).to_have_value("tcp://localhost:59898")
-    connection = page.get_by_role("combobox", name="Connection (a connection lives as long as its user")
+    connection = page.get_by_role("combobox", name="Connection")
     expect(connection).not_to_be_visible()
     press(page, "Custom parameters")
     expect(connection).to_be_visible()
     expect(connection).to_have_value("persistent")
     assert connection.locator("option").all_inner_texts() == ["persistent", "per-request"]
-    expect(page.get_by_label("Timeout (seconds for a whole request and its reply)")).to_have_value("5")
-    expect(page.get_by_label("Wait (seconds that a user waits between two requests)")).to_have_value("0")
+    expect(page.get_by_label("Timeout")).to_have_value("5")
+    expect(page.get_by_label("Wait")).to_have_value("0")
+    expect(page.get_by_text("seconds for a whole request and its reply")).to_be_visible()
+    names = page.locator("form label").all_inner_texts()
+    own = [name for name in names if name in ("Connection", "Timeout", "Wait", "Longest p95 (ms)", "TLS verification")]
+    assert own == ["Connection", "Timeout", "Wait", "Longest p95 (ms)", "TLS verification"]
 
 
 @pytest.mark.parametrize(
