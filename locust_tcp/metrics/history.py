@@ -1,5 +1,6 @@
 """How a test has gone so far: a sample every few seconds, kept where the page can ask for it again."""
 
+import logging
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -9,9 +10,13 @@ from locust.env import Environment
 from locust.runners import STATE_RUNNING, STATE_SPAWNING
 
 from locust_tcp.metrics.environment import PerEnvironment
-from locust_tcp.metrics.generator import GeneratorStats, LoadGenerator
+from locust_tcp.metrics.generator import GeneratorStats, LoadGenerator, worst_verdict
+from locust_tcp.metrics.rounding import three_digits
 from locust_tcp.metrics.snapshot import Snapshot, StatsCollector
 
+logger = logging.getLogger(__name__)
+
+PROGRESS = 5.0, 20.0  # seconds until the first line of progress of a headless run, and between two of them
 PERIOD = 2.0  # seconds between two samples at first: short tests have a picture, too
 MOST = 240  # samples; beyond that every second one is dropped, and the period doubles: a day fits
 
@@ -60,6 +65,7 @@ class History(PerEnvironment):
         self._began = time.monotonic()
         self._last: Snapshot | None = None
         self._processes: dict[str, GeneratorStats] = {}
+        self._next_line = PROGRESS[0]
 
     def run(self) -> None:
         """Take samples while a test runs. Never returns."""
@@ -68,6 +74,20 @@ class History(PerEnvironment):
             runner = self._environment.runner
             if runner is not None and runner.state in (STATE_SPAWNING, STATE_RUNNING):
                 self._observe(runner.user_count)
+                self._log_progress()
+
+    def _log_progress(self) -> None:
+        """Log how the test goes, a few times a minute, where there is no page that shows it."""
+        options: Any = self._environment.parsed_options
+        if not self.samples or not options or not options.headless or options.only_summary:
+            return
+        last = self.samples[-1]
+        if last.at >= self._next_line:
+            self._next_line = last.at + PROGRESS[1]
+            verdict = worst_verdict(self._generator.processes(), self._generator.response_time())
+            times = f"p95 {three_digits(last.p95):g} ms, lag p95 {three_digits(last.lag):g} ms"
+            headline = verdict.text.partition(":")[0]
+            logger.info("Progress: %d users, %.0f requests/s, %s. %s.", last.users, last.rate, times, headline)
 
     def _observe(self, users: int) -> None:
         snapshot, processes = self._collector.snapshot(), self._generator.processes()
