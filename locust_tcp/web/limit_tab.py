@@ -101,9 +101,9 @@ def pictures(search: CapacitySearch) -> list[str]:
 
 
 def panel(search: CapacitySearch) -> str:
-    """Return the answers, the charts, and the findings in sentences once the search is over."""
+    """Return the answers, the charts, and once the search is over the findings in sentences."""
     sentences = [f"<p>{escape(text)}</p>" for text in findings(search)] if search.is_over else []
-    return "\n".join([cards(answers(search)), *sentences, charts(pictures(search))])
+    return "\n".join([cards(answers(search)), charts(pictures(search)), *sentences])
 
 
 def report(search: CapacitySearch) -> str:
