@@ -350,6 +350,7 @@ def test_a_worker_that_joins_late_has_the_options_of_the_form(site: Site, tmp_pa
     site.work("-f", f"locustfile.py,{tmp_path}/slow.py")
     kit.eventually(lambda: site.users() == [USERS // 2, USERS // 2])
     site.await_requests(10 * REPORTED)  # from each
+    kit.eventually(lambda: "worker 1" in [row["name"] for row in site.tab()])  # its first report has come
     site.stop()
     (late,) = (row for row in site.tab() if row["name"] == "worker 1")
     # A user makes no more than one request each WAIT seconds; its first second may be missing.
