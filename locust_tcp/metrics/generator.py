@@ -45,8 +45,8 @@ TICK = 0.02  # seconds; 50 samples a second give a 99th percentile within second
 RESOLUTION = 0.001  # seconds; the event loop sleeps for whole milliseconds, rounded up (epoll_wait(2))
 LAG_LIMIT = 1.0  # milliseconds; a shorter wait for Locust is the ordinary length of a turn
 # The 95 % confidence interval of a 95th percentile ends at two of the sorted samples (Le Boudec, Performance Evaluation
-# of Computer and Communication Systems, theorem 2.1). Fewer samples have no such end: with a chance of 0.95 ** 71, which
-# is more than 2.5 %, all of 71 samples are below the true percentile.
+# of Computer and Communication Systems, theorem 2.1). Fewer samples have no such end: all of 71 are below the true
+# percentile with a chance of 0.95 ** 71, which is more than 2.5 %.
 MIN_LAGS = 72
 CPU_LIMIT = 90.0  # percent of a core, the most that a process of Locust can use; Locust warns there too
 CPU_BUSY = 70.0  # percent of a core: half as many users again would saturate it

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from locust_tcp.metrics.generator import GeneratorStats
 
 ACK_DELAY = 200.0  # milliseconds; Linux delays an acknowledgement no longer (TCP_DELACK_MAX), and others less
-LOSS_LIMIT = 0.01  # of the segments: each one sent again costs a timeout, so the 99th percentile is the network's
+LOSS_LIMIT = 0.01  # sent again for each exchange: each costs a timeout, so the 99th percentile is the network's
+LOSS_SHARE = 0.001  # of the segments; large requests have many, and one in a thousand is usual across the world
 LEAST_LOSSES = 10  # the true rate of ten counted events is within a factor of two (Poisson, 95 %)
 PATH_LIMIT = 1.0  # milliseconds; a shorter round trip is within one machine or room
 PATH_SHARE = 0.5  # of the response time: most of it is the network's
@@ -96,10 +97,12 @@ def network_finding(stats: "GeneratorStats", response_time: float) -> str:
         response_time: The 95th percentile of the response times, in milliseconds.
     """
     shortest, typical = percentile(stats.shortest_trips, 0.5), percentile(stats.round_trips, 0.5)
-    if stats.sent_again >= LEAST_LOSSES and stats.sent_again >= LOSS_LIMIT * stats.segments:
+    exchanges = stats.exchanges or stats.segments  # messages that are not answered are none
+    if stats.sent_again >= max(LEAST_LOSSES, LOSS_LIMIT * exchanges, LOSS_SHARE * stats.segments):
         return (
             f"The network loses packets: {100 * stats.sent_again / stats.segments:.3g} % of the segments were sent "
-            f"again ({stats.sent_again} of {stats.segments}), where the shortest round trip takes {shortest:g} ms."
+            f"again ({stats.sent_again} of {stats.segments}), one for each {exchanges / stats.sent_again:.3g} exchanges, "
+            f"where the shortest round trip takes {shortest:g} ms."
         )
     most = max(PATH_LIMIT, PATH_SHARE * response_time)
     if response_time and shortest >= most:
