@@ -99,10 +99,11 @@ def network_finding(stats: "GeneratorStats", response_time: float) -> str:
     shortest, typical = percentile(stats.shortest_trips, 0.5), percentile(stats.round_trips, 0.5)
     exchanges = stats.exchanges or stats.segments  # messages that are not answered are none
     if stats.sent_again >= max(LEAST_LOSSES, LOSS_LIMIT * exchanges, LOSS_SHARE * stats.segments):
+        share, each = 100 * stats.sent_again / stats.segments, exchanges / stats.sent_again
         return (
-            f"The network loses packets: {100 * stats.sent_again / stats.segments:.3g} % of the segments were sent "
-            f"again ({stats.sent_again} of {stats.segments}), one for each {exchanges / stats.sent_again:.3g} exchanges, "
-            f"where the shortest round trip takes {shortest:g} ms."
+            f"The network loses packets: {share:.3g} % of the segments were sent again ({stats.sent_again} of "
+            f"{stats.segments}), one for each {each:.3g} exchanges, where the shortest round trip takes "
+            f"{shortest:g} ms."
         )
     most = max(PATH_LIMIT, PATH_SHARE * response_time)
     if response_time and shortest >= most:
