@@ -252,7 +252,7 @@ def _findings(search: CapacitySearch) -> Iterator[str]:
         once = "No request failed" if not any(map(has_failed, search.steps)) else "No number of users failed twice"
         yield f"{once}, with up to {_users(most.users)}."
     else:
-        yield f"{_where_failures_began(search, failed)} {_owner_of_failures(failed)}"
+        yield f"{_where_failures_began(search, failed)} {_owner_of_failures(search, failed)}"
     for step in search.steps:
         if step not in outcomes and (has_failed(step) or step.broken):
             better = next(each for each in outcomes if each.users == step.users)
@@ -310,12 +310,14 @@ def _services(step: LoadStep) -> dict[str, int]:
     return {text: count for text, count in step.interval.errors.items() if text in SERVICES}
 
 
-def _owner_of_failures(step: LoadStep) -> str:
+def _owner_of_failures(search: CapacitySearch, step: LoadStep) -> str:
     text, _ = _main_failure(step)
+    # A step with few users may have too few packets for a finding, and the network is the same for all.
+    networks = [each.verdict.network for each in (step, *reversed(search.steps)) if each.verdict.network]
     if step.exhausted:
         return f"That is the limit of Locust's machine: {step.exhausted}; {ADVICE[step.exhausted]}."
-    if text in NETWORKS and step.verdict.network:
-        return f"That is not known to be the service's limit. {step.verdict.network}"
+    if text in NETWORKS and networks:
+        return f"That is not known to be the service's limit. {networks[0]}"
     if text not in SERVICES:
         return f"Whose limit that is, the failure does not say: {CAUSES.get(text, OTHER_CAUSES)}."
     owner = f"That is the service's limit: {SERVICES[text]}."

@@ -346,6 +346,10 @@ def test_what_a_bad_network_causes_is_not_called_the_services_limit() -> None:
     text = text_of(explore(5, 80, lambda users: step(users, min(users / PAUSE, 100.0), network=NETWORK)))
     assert text.endswith(f"The goodput is not known to be the service's limit. {NETWORK}")
     assert "is the service's limit" not in text
+    # With few users there may be too few packets to find it.
+    text = text_of(explore(5, 80, lambda users: step(users, users / PAUSE, 100, network=NETWORK * (users >= 5))))
+    assert "Failures began at 1 user, the fewest: 66.7 % of 150 requests" in text
+    assert f"That is not known to be the service's limit. {NETWORK}" in text
     # A refused connect is none of the network's.
     refused = lambda users: step(users, users / PAUSE, 100 * (users >= 50), how="connect: refused", network=NETWORK)  # noqa: E731
     assert "That is the service's limit: it took no more connections." in text_of(explore(5, 80, refused))
