@@ -164,6 +164,8 @@ def test_packets_that_are_lost_while_a_connection_is_opened_may_also_be_the_serv
     swarms: dict[str, kit.Program], name: str
 ) -> None:
     said = verdict(swarms[name])
+    if name != "full backlog" and "The network loses packets: " in said:
+        return  # so many connections had lasted for a while that there is evidence of that kind too
     match = re.search(
         r"The network loses packets, or the service's backlog of connections is full: ([\d.]+) % of the new "
         r"connections had to send a packet again \((\d+) of (\d+)\)",
