@@ -145,6 +145,7 @@ def test_reports_add_up() -> None:
 def test_a_report_is_read_as_it_was_sent() -> None:
     sent = figures(1.5, 50.0)
     sent.observe_schedule(0.03, 0.02)
+    sent.sent_again, sent.shortest_trips = 3, Counter({0.5: 1})
     assert GeneratorStats.from_report(vars(sent)) == sent
 
 

@@ -78,6 +78,7 @@ SWARMS = {
     "service that takes 300 ms": Swarm(service=f"{CAPSERVER} --fault delay=1:300"),
     "full backlog": Swarm(service=FULL, options=f"{WORDS} --connection per-request"),
     "lossy": Swarm(dropping("tcp dport 19000")),
+    "lossy, two workers": Swarm(dropping("tcp dport 19000"), options="--processes 2"),
     "lossy back": Swarm(dropping("tcp sport 19000")),
     "lossy, per request": Swarm(dropping("tcp dport 19000"), options=f"{WORDS} --connection per-request"),
     "narrow": Swarm(narrow(queue=3000)),
@@ -130,7 +131,7 @@ def test_a_service_on_a_good_path_is_never_called_network(swarms: dict[str, kit.
     assert float(taken[1]) >= float((re.findall("[0-9]+", name) or [0])[0])
 
 
-@pytest.mark.parametrize("name", ["lossy", "lossy back", "narrow"])
+@pytest.mark.parametrize("name", ["lossy", "lossy, two workers", "lossy back", "narrow"])
 def test_a_path_that_loses_packets_is_called_network(swarms: dict[str, kit.Program], name: str) -> None:
     said = verdict(swarms[name])
     match = re.search(
