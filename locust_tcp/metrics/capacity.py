@@ -35,6 +35,7 @@ from locust_tcp.transport.errors import (
 )
 
 GROWTH = 1.1  # less than a tenth more goodput with twice the users is no growth: runs differ by as much
+FLAT_USERS = 1.5  # times the users of the knee: with fewer a goodput that still grows would look flat
 FLAT_STEPS = 2  # doublings in a row without growth that end the doubling; a single one may be bad luck
 KNEE = 0.95  # of the highest goodput
 CLOSE = 0.05  # of the users; a smaller gap is not narrowed
@@ -164,9 +165,8 @@ class CapacitySearch:
                 return high  # a bad second must neither be reported nor send the search the wrong way
             if is_wide:
                 return round(math.sqrt(low * high)) if high > 2 * low > 0 else (low + high) // 2
-        best = self.best
-        if best and last.users > best.users and not self.grows_at(last) and outcomes[-2:] == [best, last]:
-            return last.users if self._is_alone(last) else None  # it alone says that the goodput no longer grows
+        if outcomes[-2:-1] == [self.best] and not self.grows_at(last) and self._is_alone(last):
+            return last.users  # it alone says that the goodput no longer grows
         return None
 
     def _is_alone(self, step: LoadStep) -> bool:
@@ -186,19 +186,19 @@ class CapacitySearch:
 
     def grows_at(self, step: LoadStep) -> bool:
         """Return whether the goodput of a step is higher than with half of its users or fewer, or may be."""
-        fewer = [_goodput(each) for each in self.steps if each.users <= step.users / 2]
+        fewer = [_goodput(each) for each in self.outcomes if each.users <= step.users / 2]
         return not fewer or _goodput(step) >= GROWTH * max(fewer)
 
     def gap(self, reached: Reached) -> tuple[int, int] | None:
         """Return the most users below a bound (0 for none), and the fewest that have reached it."""
-        high = min((step.users for step in self.outcomes if reached(step)), default=None)
-        if high is None:
+        first = self.first(reached)
+        if first is None:
             return None
-        return max((step.users for step in self.outcomes if step.users < high and not reached(step)), default=0), high
+        return max((step.users for step in self.outcomes if step.users < first.users), default=0), first.users
 
     def first(self, reached: Reached) -> LoadStep | None:
         """Return the step with the fewest users that has reached a bound."""
-        return min(filter(reached, self.outcomes), key=lambda step: step.users, default=None)
+        return next(filter(reached, self.outcomes), None)
 
     @property
     def best(self) -> LoadStep | None:
@@ -349,7 +349,7 @@ def _owner_of_goodput(search: CapacitySearch, best: LoadStep, knee: LoadStep) ->
     beyond = next((step for step in reversed(search.outcomes) if step.is_about_service), None)
     shown = max((step for step in fast if not step.generator_bound), key=_goodput)
     evidence = f"Meanwhile, with {_users(shown.users)}: {shown.verdict.evidence}."
-    if beyond and beyond.users > knee.users and _goodput(beyond) < GROWTH * _goodput(best):
+    if beyond and beyond.users >= FLAT_USERS * knee.users and _goodput(beyond) < GROWTH * _goodput(best):
         return (
             f"The goodput is the service's limit: from {knee.users} to {_users(beyond.users)} it went from "
             f"{_goodput(knee):.0f} to {_goodput(beyond):.0f} requests/s, and the 95th percentile from "

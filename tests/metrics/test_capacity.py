@@ -193,6 +193,8 @@ def test_a_goodput_that_grows_with_failures_has_a_limit() -> None:
     text = text_of(explore(5, 640, failing_from(41)))
     assert "Failures began between 40 and 42 users" in text
     assert "No limit was found" not in text
+    assert "goodput is the service's limit" not in text, "a few users more make a few requests more"
+    assert "Whose limit the goodput is, is not known: at 40 users it still grew. Meanwhile, " in text
 
 
 def test_a_step_with_a_broken_threshold_is_neither_the_best_nor_the_knee() -> None:
