@@ -9,6 +9,7 @@ NAME_limit.html.
 
 import logging
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ class NoMercy(LoadTestShape):
         """Start a step, or start it anew when the statistics are reset."""
         self.begun_at = time.monotonic()
         self.spawned_at: float | None = None  # when all users of the step were spawned
-        self.settled: Snapshot | None = None
+        self.parts: list[Snapshot] = []  # from when the step had settled, one a second; a master has fewer
         self.processes: dict[str, GeneratorStats] = {}  # when the step had settled
 
     def tick(self) -> tuple[int, float] | None:
@@ -101,27 +102,27 @@ class NoMercy(LoadTestShape):
             is_late = now - self.begun_at > self.users / SPAWN_RATE + PATIENCE
             if self.runner.state == STATE_RUNNING and (self.runner.user_count == self.users or is_late):
                 self.spawned_at = now
-        elif self.settled is None:
-            snapshot = self.collector.snapshot()
-            if snapshot and snapshot.at - self.spawned_at >= self.options.settle_time:
-                self.settled = snapshot
-                self.processes = self.generator.processes()
-                cores_busy()  # the next call measures from here on
-        elif now - self.spawned_at >= self.options.step_time and self.end_step(self.settled):
-            following = self.search.next_users()
-            if following is None:
-                return None
-            self.users = following
-            self.begin_step()
+        elif snapshot := self.collector.snapshot():
+            if not self.parts:
+                if snapshot.at - self.spawned_at >= self.options.settle_time:
+                    self.parts = [snapshot]
+                    self.processes = self.generator.processes()
+                    cores_busy()  # the next call measures from here on
+            elif snapshot.at > self.parts[-1].at:
+                self.parts.append(snapshot)
+            if len(self.parts) > 1 and now - self.spawned_at >= self.options.step_time:
+                self.end_step()
+                following = self.search.next_users()
+                if following is None:
+                    return None
+                self.users = following
+                self.begin_step()
         return self.users, SPAWN_RATE
 
-    def end_step(self, settled: Snapshot) -> bool:
-        """Add the step to the search. Return False if its figures have not arrived yet."""
+    def end_step(self) -> None:
+        """Add the step to the search."""
         assert self.runner is not None
-        snapshot = self.collector.snapshot()
-        if snapshot is None or snapshot.at <= settled.at:
-            return False
-        interval = snapshot.since(settled)
+        interval = self.parts[-1].since(self.parts[0])
         processes = self.generator.processes_since(self.processes)
         thresholds = Thresholds.of(self.runner.environment)
         step = LoadStep(
@@ -131,13 +132,13 @@ class NoMercy(LoadTestShape):
             verdict=worst_verdict(processes, interval.p95),
             generator_bound=is_generator_bound(processes, interval),
             machine_cpu=cores_busy(),
+            rates=tuple(later.since(earlier).goodput for earlier, later in pairwise(self.parts)),
         )
         self.search.steps.append(step)
         logger.info(
             "No mercy: %d users, goodput %.0f requests/s, 95th percentile %g ms, %s failures",
             *(step.users, interval.goodput, interval.p95, percent(interval.fail_ratio)),
         )
-        return True
 
     def log_findings(self, **_: Any) -> None:
         """Log and write the findings when the test has stopped, even if it was stopped early."""

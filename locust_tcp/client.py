@@ -405,6 +405,7 @@ class TcpClient:
             self._fire(CONNECT, start_time, (time.perf_counter() - begun) * 1000, 0, None, error)
         else:
             self._turns.connection = connection
+            self._generator.paths.watch(connection)
             if not connection.connected.by_kernel:
                 self._count_lag(None)
             self._fire(CONNECT, start_time, connection.connected.seconds * 1000, 0, None, None)

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 
-from locust_tcp.metrics.capacity import MOST_STEPS, CapacitySearch, LoadStep
+from locust_tcp.metrics.capacity import MOST_REPEATS, MOST_STEPS, CapacitySearch, LoadStep
 from locust_tcp.metrics.generator import ROOM, Verdict
 from locust_tcp.metrics.snapshot import Interval
 from locust_tcp.metrics.thresholds import Thresholds
@@ -26,14 +26,16 @@ def step(
     level: int = ROOM,
     generator_bound: bool = False,
     machine_cpu: float = 20.0,
+    network: str = "",
+    rates: tuple[float, ...] = (),
 ) -> LoadStep:
     """A step with `rate` successful requests per second, and `failed` failures in all."""
     good = round(rate * SECONDS)
     errors = Counter({how: failed} if failed else {})
     interval = Interval(SECONDS, good + failed, failed, Counter({p95: good + failed}), errors)
     broken = THRESHOLDS.broken(interval) if interval.requests else ["there were no requests"]
-    verdict = Verdict(level, f"The evidence at {users}.")
-    return LoadStep(users, interval, broken, verdict, generator_bound, machine_cpu)
+    verdict = Verdict(level, f"The verdict at {users}.", f"the evidence at {users}", network)
+    return LoadStep(users, interval, broken, verdict, generator_bound, machine_cpu, rates)
 
 
 def fine(users: int) -> LoadStep:
@@ -62,17 +64,38 @@ def failing_from(first: int) -> Service:
 
 
 def explore(start: int, most: int, service: Service) -> CapacitySearch:
-    """Run a search to its end. Each number of users that it tries must be allowed, and new."""
+    """Run a search to its end. Each number of users that it tries must be allowed, and is tried twice at most."""
     search = CapacitySearch(start, most)
     while (users := search.next_users()) is not None:
         assert 1 <= users <= most
-        assert users not in tried(search)
+        assert [step.users for step in search.steps].count(users) <= 1
         search.steps.append(service(users))
-        assert len(search.steps) <= MOST_STEPS, tried(search)
+        assert len(tried(search)) <= MOST_STEPS, tried(search)
+        assert len(search.steps) <= MOST_STEPS + MOST_REPEATS
     search.is_over = True
     return search
 
 
 def tried(search: CapacitySearch) -> list[int]:
-    """Return the users of each step."""
-    return [each.users for each in search.steps]
+    """Return the numbers of users that were tried, in the order of time."""
+    return list(dict.fromkeys(step.users for step in search.steps))
+
+
+def repeated(search: CapacitySearch) -> list[int]:
+    """Return the numbers of users that were tried a second time."""
+    users = [step.users for step in search.steps]
+    return [each for place, each in enumerate(users) if each in users[:place]]
+
+
+def at_first(users: int, bad: LoadStep, service: Service) -> Service:
+    """Let one number of users have a bad second when it is tried for the first time."""
+    has_been_bad = False
+
+    def unlucky(now: int) -> LoadStep:
+        nonlocal has_been_bad
+        if now == users and not has_been_bad:
+            has_been_bad = True
+            return bad
+        return service(now)
+
+    return unlucky

@@ -12,9 +12,12 @@ The rule of the verdict, for each process:
 
 - saturated: its CPU is at CPU_LIMIT or above, or the lag's 95th percentile is at least LAG_LIMIT
   and at least the service's own 95th percentile, so that replies wait longer for Locust than for
-  the service. If its CPU is below CPU_BUSY all the same, the process does not get its core;
+  the service;
 - busy: its CPU is at CPU_BUSY or above, or the lag's 95th percentile is at least LAG_LIMIT;
-- room: neither, so that more users or a faster service would result in more requests.
+- room: neither, so that more users or a faster service would result in more requests. Where the
+  network loses packets or is slow (network.py), the sentence says that instead.
+
+With fewer than MIN_LAGS lags the CPU alone is judged.
 """
 
 import copy
@@ -23,7 +26,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gevent
@@ -31,6 +34,7 @@ from locust.env import Environment
 from locust.runners import STATE_MISSING, STATE_RUNNING, STATE_SPAWNING, MasterRunner
 
 from locust_tcp.metrics.environment import PerEnvironment
+from locust_tcp.metrics.network import Paths, network_finding
 from locust_tcp.metrics.rounding import three_digits
 from locust_tcp.metrics.snapshot import EMPTY, Histogram, Interval, Snapshot, percentile
 from locust_tcp.version import VERSION
@@ -40,6 +44,10 @@ logger = logging.getLogger(__name__)
 TICK = 0.02  # seconds; 50 samples a second give a 99th percentile within seconds, at next to no cost
 RESOLUTION = 0.001  # seconds; the event loop sleeps for whole milliseconds, rounded up (epoll_wait(2))
 LAG_LIMIT = 1.0  # milliseconds; a shorter wait for Locust is the ordinary length of a turn
+# The 95 % confidence interval of a 95th percentile ends at two of the sorted samples (Le Boudec, Performance Evaluation
+# of Computer and Communication Systems, theorem 2.1). Fewer samples have no such end: all of 71 are below the true
+# percentile with a chance of 0.95 ** 71, which is more than 2.5 %.
+MIN_LAGS = 72
 CPU_LIMIT = 90.0  # percent of a core, the most that a process of Locust can use; Locust warns there too
 CPU_BUSY = 70.0  # percent of a core: half as many users again would saturate it
 LAG_SHARE = 0.25  # of the users' time; the rest is the service's response time and the users' own pauses
@@ -54,17 +62,30 @@ class GeneratorStats:
         ticks: The lags by the timer.
         behind: How late requests on a schedule were sent.
         missed: How many of these were sent after the next one was due.
+        segments: The TCP segments with data that were sent on connections that had worked before.
+        sent_again: How many of these had been sent before.
+        opened: The number of new connections.
+        opened_again: How many of these had to send a packet again until the peer acknowledged data.
+        round_trips: The smoothed round-trip times of connections.
+        shortest_trips: The shortest round-trip times of connections.
         exchanges: The number of exchanges with a reply.
         fallbacks: The number of exchanges without an arrival time.
         cpu: Seconds of CPU time.
         seconds: Seconds during which the test was running.
         users: The number of users now.
         gone: Whether this is a worker that no longer reports although the test is running.
+        is_master: Whether this is the master of workers, which has no users of its own.
     """
 
     lags: Histogram = field(default_factory=Counter)
     ticks: Histogram = field(default_factory=Counter)
     behind: Histogram = field(default_factory=Counter)
+    round_trips: Histogram = field(default_factory=Counter)
+    shortest_trips: Histogram = field(default_factory=Counter)
+    segments: int = 0
+    sent_again: int = 0
+    opened: int = 0
+    opened_again: int = 0
     missed: int = 0
     exchanges: int = 0
     fallbacks: int = 0
@@ -72,6 +93,7 @@ class GeneratorStats:
     seconds: float = 0.0
     users: int = 0
     gone: bool = False
+    is_master: bool = False
 
     @classmethod
     def from_report(cls, report: object) -> "GeneratorStats":
@@ -107,34 +129,38 @@ class GeneratorStats:
 
     def add(self, newer: "GeneratorStats") -> None:
         """Add the figures of a newer report. The number of users becomes the newer one."""
-        self.lags.update(newer.lags)
-        self.ticks.update(newer.ticks)
-        self.behind.update(newer.behind)
-        self.missed += newer.missed
-        self.exchanges += newer.exchanges
-        self.fallbacks += newer.fallbacks
-        self.cpu += newer.cpu
-        self.seconds += newer.seconds
+        for name, value in vars(newer).items():
+            counted = getattr(self, name)
+            if isinstance(counted, Counter):
+                counted.update(value)
+            elif _is_number(value):
+                setattr(self, name, counted + value)
         self.users = newer.users
 
     def since(self, earlier: "GeneratorStats") -> "GeneratorStats":
         """Return what was counted since an earlier copy of these figures."""
         counted = {name: value - getattr(earlier, name) for name, value in vars(self).items()}
-        return GeneratorStats(**counted | {"users": self.users, "gone": self.gone})
+        now = {"users": self.users, "gone": self.gone, "is_master": self.is_master}
+        return GeneratorStats(**counted | now)
 
     @property
     def by_kernel(self) -> bool:
         """Whether the lag comes from arrival times: true where most exchanges have one."""
         return self.exchanges > 2 * self.fallbacks
 
+    @property
+    def known_lags(self) -> Histogram:
+        """The lags: by arrival times, or by the timer."""
+        return self.lags if self.by_kernel else self.ticks
+
     def lag(self, fraction: float) -> float:
         """Return a percentile of the lag in milliseconds."""
-        return percentile(self.lags if self.by_kernel else self.ticks, fraction)
+        return percentile(self.known_lags, fraction)
 
     @property
     def mean_lag(self) -> float:
         """The mean lag in milliseconds."""
-        lags = self.lags if self.by_kernel else self.ticks
+        lags = self.known_lags
         return sum(lag * count for lag, count in lags.items()) / (lags.total() or 1)
 
     @property
@@ -156,11 +182,15 @@ class Verdict:
 
     Attributes:
         level: One of UNKNOWN, ROOM, BUSY and SATURATED, in ascending order.
-        text: A sentence with the evidence.
+        text: A sentence or two with the evidence and advice.
+        evidence: The figures alone, without a judgement.
+        network: What is wrong with the network, as a sentence; "" for nothing.
     """
 
     level: int
     text: str
+    evidence: str = ""
+    network: str = ""
 
 
 def verdict(stats: GeneratorStats, response_time: float) -> Verdict:
@@ -168,30 +198,49 @@ def verdict(stats: GeneratorStats, response_time: float) -> Verdict:
 
     Args:
         stats: What the process has counted.
-        response_time: The 95th percentile of the reported response times, in milliseconds.
+        response_time: The 95th percentile of the reported response times, in milliseconds; 0 where there is none.
     """
+    cpu = f"CPU {stats.cpu_percent:.0f} %"
+    is_full = stats.cpu_percent >= CPU_LIMIT
     if stats.gone:
         return Verdict(UNKNOWN, "Gone: this worker no longer reports. Its earlier reports still count.")
+    if stats.is_master:
+        if is_full:  # too slow for the reports of all its workers
+            return Verdict(SATURATED, f"Locust's master is saturated: {cpu}. Use fewer workers.", cpu)
+        return Verdict(UNKNOWN, f"A master has no users of its own; {cpu}.", cpu)
+    network = network_finding(stats, response_time)
     if not stats.users or not response_time:
-        if stats.cpu_percent >= CPU_LIMIT:  # a master that is too slow for the reports of all its workers
-            return Verdict(
-                SATURATED, f"Locust's master is saturated: CPU {stats.cpu_percent:.0f} %. Use fewer workers."
-            )
-        return Verdict(UNKNOWN, f"No users and no requests here; CPU {stats.cpu_percent:.0f} %.")
-    lag = stats.lag(0.95)
+        nothing = "no response time was measured" if stats.users else "there are no users here"
+        if is_full:  # users that fail at once try again at once
+            text = f"Locust is saturated: {cpu}, and {nothing}. Look at the failures and exceptions first."
+            return Verdict(SATURATED, text, cpu, network)
+        return Verdict(UNKNOWN, f"Nothing to judge: {nothing}; {cpu}. {network}".rstrip(), cpu, network)
+    count = stats.known_lags.total()
+    lag = stats.lag(0.95) if count >= MIN_LAGS else 0.0
     service = response_time if stats.by_kernel else max(0.0, response_time - lag)
-    evidence = f"replies wait {three_digits(lag):g} ms (p95) for Locust, the service takes {three_digits(service):g} ms"
+    times = f"the service takes {three_digits(service):g} ms"
+    if count < MIN_LAGS:
+        evidence = f"{times} (p95); {count} samples of the lag are too few for a p95 ({MIN_LAGS})"
+    else:
+        evidence = f"replies wait {three_digits(lag):g} ms (p95) for Locust, {times}"
     if not stats.by_kernel:
         evidence += ", by a timer: the response times contain the wait"
-    evidence += f"; CPU {stats.cpu_percent:.0f} %"
-    if stats.cpu_percent >= CPU_LIMIT or lag >= max(LAG_LIMIT, service):
-        advice = "Add workers: --processes 2 or more."
-        if stats.cpu_percent < CPU_BUSY:
-            advice = "It does not get its core: other programs use the machine, or the locustfile blocks."
-        return Verdict(SATURATED, f"Locust is saturated: {evidence}. {advice}")
-    if stats.cpu_percent >= CPU_BUSY or lag >= LAG_LIMIT:
-        return Verdict(BUSY, f"Locust has little room left: {evidence}. Add workers before you add users.")
-    return Verdict(ROOM, f"Locust has room: {evidence}. The limit is the service's, or there are too few users.")
+    evidence += f"; {cpu}"
+    if is_full or lag >= max(LAG_LIMIT, service):
+        level, claim, advice = SATURATED, "Locust is saturated", "Add workers: --processes 2 or more."
+    elif stats.cpu_percent >= CPU_BUSY or lag >= LAG_LIMIT:
+        level, claim, advice = BUSY, "Locust has little room left", "Add workers before you add users."
+    else:
+        level, claim, advice = ROOM, "Locust has room", "The limit is the service's, or there are too few users."
+    if level != ROOM and stats.cpu_percent < CPU_BUSY:
+        claim = claim if level == SATURATED else "Locust is held up at times"
+        advice = (
+            "It has CPU to spare: replies that arrive together wait for each other, the locustfile blocks, or other "
+            "programs use the machine."
+        )
+    if network:
+        advice = network if level == ROOM else f"{advice} {network}"
+    return Verdict(level, f"{claim}: {evidence}. {advice}", evidence, network)
 
 
 def worst_verdict(processes: Mapping[str, GeneratorStats], response_time: float) -> Verdict:
@@ -199,15 +248,16 @@ def worst_verdict(processes: Mapping[str, GeneratorStats], response_time: float)
     verdicts = {name: verdict(stats, response_time) for name, stats in processes.items() if stats.seconds}
     if not verdicts:
         return Verdict(UNKNOWN, "Nothing has been measured.")
-    name, worst = max(verdicts.items(), key=lambda item: item[1].level)
-    return Verdict(worst.level, f"{name}: {worst.text}" if len(verdicts) > 1 else worst.text)
+    name, worst = max(verdicts.items(), key=lambda item: (item[1].level, item[1].network != ""))
+    return replace(worst, text=f"{name}: {worst.text}") if len(verdicts) > 1 else worst
 
 
 def is_generator_bound(processes: Mapping[str, GeneratorStats], interval: Interval) -> bool:
     """Return whether Locust, and not the service, limits the goodput.
 
     It does if a process has used up its core, or if users spend much of their time with replies
-    that wait for their turn: that share is lag x rate / users (Little's law).
+    that wait for their turn: that share is lag x rate / users (Little's law). With too few lags the
+    CPU alone is judged.
 
     Args:
         processes: What each process has counted during the interval.
@@ -216,7 +266,8 @@ def is_generator_bound(processes: Mapping[str, GeneratorStats], interval: Interv
     if any(stats.cpu_percent >= CPU_LIMIT for stats in processes.values()):
         return True
     users = sum(stats.users for stats in processes.values())
-    lag = max((stats.mean_lag for stats in processes.values() if stats.users), default=0.0) / 1000
+    judged = [stats for stats in processes.values() if stats.users and stats.known_lags.total() >= MIN_LAGS]
+    lag = max((stats.mean_lag for stats in judged), default=0.0) / 1000
     return bool(users) and lag * interval.requests / interval.seconds / users >= LAG_SHARE
 
 
@@ -228,12 +279,14 @@ class LoadGenerator(PerEnvironment):
             lag. Each exchange appends one, and the timer counts them by the hundred, which takes
             half the time. The list is never replaced: a client may keep its `append`.
         stats: The figures of this process; on a worker, since its last report.
+        paths: Reads the kernel's figures of this process's connections.
     """
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
         self.pending_lags: list[float | None] = []
         self.stats = GeneratorStats()
+        self.paths = Paths(lambda: self.stats)
         self._workers: dict[str, GeneratorStats] = {}
         self._checked: set[str] = set()  # the workers whose version was compared
 
@@ -247,6 +300,7 @@ class LoadGenerator(PerEnvironment):
             runner = self._environment.runner
             if runner is None or runner.state not in (STATE_SPAWNING, STATE_RUNNING):
                 continue
+            self.paths.tick(1 / TICK)
             self.stats.ticks[three_digits(max(0.0, elapsed - TICK - RESOLUTION) * 1000)] += 1
             self.stats.seconds += elapsed
             self.stats.cpu += time.process_time() - cpu
@@ -268,8 +322,8 @@ class LoadGenerator(PerEnvironment):
         if not isinstance(runner, MasterRunner):
             return {"Locust": copy.deepcopy(self.stats)}
         by_index = {runner.get_worker_index(client): stats for client, stats in self._workers.items()}
-        named = {f"worker {index}": by_index[index] for index in sorted(by_index)} | {"master": self.stats}
-        return copy.deepcopy(named)
+        master = replace(self.stats, is_master=True)
+        return copy.deepcopy({f"worker {index}": by_index[index] for index in sorted(by_index)} | {"master": master})
 
     def processes_since(self, earlier: Mapping[str, GeneratorStats]) -> dict[str, GeneratorStats]:
         """Return what each process has counted since an earlier result of `processes`."""

@@ -70,6 +70,7 @@ class Connection:
         received: Bytes of its reply that have arrived.
         kept: The messages for the next `receive`.
         is_over: Whether a reply has ended with the connection.
+        on_close: Called with the connection just before it is closed.
     """
 
     kernel_times = timestamps.SUPPORTED
@@ -80,6 +81,7 @@ class Connection:
         self.received = 0
         self.kept: deque[Kept] = deque()
         self.is_over = False
+        self.on_close: Callable[[Connection], None] | None = None
         self._stream = connected.stream
         self._max_reply = max_reply
         self._eol = eol
@@ -274,8 +276,14 @@ class Connection:
             raise TcpError.of(STARTTLS, error) from error
         return self.times()[0]
 
+    def path(self) -> timestamps.Path | None:
+        """Return what the kernel knows about the network path; None where it does not say."""
+        return self._stream.path()
+
     def close(self) -> None:
         """Close the connection."""
+        if self.on_close:
+            self.on_close(self)
         self._stream.close()
 
     def _look_for_unasked(self, keep: bool) -> None:

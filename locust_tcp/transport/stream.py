@@ -176,6 +176,10 @@ class Stream:
         """Return whether the peer had closed the connection before it got what was sent, as far as is known yet."""
         return timestamps.was_refused(self._sock)
 
+    def path(self) -> timestamps.Path | None:
+        """Return what the kernel knows about the network path; None where it does not say."""
+        return timestamps.path(self._sock) if self._kernel_times else None
+
     def close(self) -> None:
         """Close the connection. A greenlet that waits for it ends, without a failure: it was stopped."""
         if self._tls:

@@ -1,4 +1,4 @@
-"""When did these bytes arrive, and how long did the handshake take? The kernel's times, of Linux.
+"""When did these bytes arrive, how long did the handshake take, how good is the path? The kernel's figures, of Linux.
 
 The kernel takes the time when a packet arrives at this host, long before a busy process reads it.
 See SO_TIMESTAMPING in the kernel's Documentation/networking/timestamping.rst, and TCP_INFO in tcp(7).
@@ -10,7 +10,7 @@ import platform
 import socket
 import struct
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 # Linux numbers the option like this on these machines, and their times have 64 bits.
 MACHINES = {"x86_64", "aarch64", "ppc64le", "riscv64", "s390x"}
@@ -25,7 +25,31 @@ TIMESTAMPS = struct.Struct("=qq32x")  # three timespecs, of which the first is t
 # and the segments that were sent again.
 TCP_INFO = struct.Struct("=B55xI8xI28xI")
 TCP_CLOSE = 7  # the state after a reset
+# From the same: the round-trip time, the segments that were sent again, the bytes that the peer has acknowledged (the
+# SYN counts as one), the shortest round-trip time, and the segments with data that were sent, again or not.
+PATH_INFO = struct.Struct("=68xI28xI16xQ20xI4xI")
+UNKNOWN_TIME = 0xFFFFFFFF
 ANCILLARY = socket.CMSG_SPACE(TIMESTAMPS.size) if SUPPORTED else 0
+
+
+class Path(NamedTuple):
+    """What the kernel knows about the path of a connection, since it was opened.
+
+    Attributes:
+        segments: The segments with data that were sent, those that were sent again included.
+        sent_again: The segments that were sent again, those of the handshake included.
+        is_acknowledged: Whether the peer has acknowledged any data.
+        round_trip: The smoothed round-trip time in seconds. Where an acknowledgement rides on the
+            reply, this contains the time that the service takes.
+        shortest: The shortest round-trip time in seconds; 0.0 where there is none. The kernel of
+            the peer answers the handshake, so this contains no time of the service.
+    """
+
+    segments: int
+    sent_again: int
+    is_acknowledged: bool
+    round_trip: float
+    shortest: float
 
 
 def ask_for_arrival_times(sock: Any) -> None:
@@ -69,6 +93,18 @@ def was_refused(sock: Any) -> bool:
     """Return whether the peer, which has closed its side, has reset the connection when more was sent."""
     info = _tcp_info(sock)
     return info is not None and info[0] == TCP_CLOSE
+
+
+def path(sock: Any) -> Path | None:
+    """Return what the kernel knows about the path of a connection; None where it does not say."""
+    try:
+        round_trip, sent_again, acknowledged, shortest, segments = PATH_INFO.unpack(
+            sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, PATH_INFO.size)
+        )
+    except (OSError, struct.error):  # struct.error: a kernel before 4.6
+        return None
+    shortest = 0 if shortest == UNKNOWN_TIME else shortest
+    return Path(segments, sent_again, acknowledged > 1, round_trip / 1e6, shortest / 1e6)
 
 
 def _tcp_info(sock: Any) -> tuple[int, int, int, int] | None:

@@ -7,7 +7,15 @@ from typing import Any
 from locust.env import Environment
 
 from locust_tcp.compare.chart import document, html_table, line_chart
-from locust_tcp.metrics.capacity import KNEE, MOST_STEPS, CapacitySearch, findings, has_failed
+from locust_tcp.metrics.capacity import (
+    KNEE,
+    MOST_REPEATS,
+    MOST_STEPS,
+    CapacitySearch,
+    findings,
+    goodput_text,
+    has_failed,
+)
 from locust_tcp.metrics.generator import BUSY, ROOM, SATURATED, UNKNOWN
 from locust_tcp.metrics.rounding import three_digits
 from locust_tcp.web.report import Report, heading
@@ -17,6 +25,7 @@ COLUMNS = {
     "users": "Users",
     "seconds": "Measured (s)",
     "rate": "Good requests/s",
+    "margin": "+- (95 %)",
     "failures": "Failures (%)",
     "p50": "p50 (ms)",
     "p95": "p95 (ms)",
@@ -25,23 +34,25 @@ COLUMNS = {
     "note": "What was found out",
     "load": "Load generator",
 }
+NOT_COUNTED = "tried twice, the better step counts"
 LEVELS = {UNKNOWN: "unknown", ROOM: "room", BUSY: "little room", SATURATED: "saturated"}
 
 
 def rows(search: CapacitySearch) -> list[dict[str, Any]]:
     """Return a row of COLUMNS for each step, ordered by users."""
-    marks = search.marks()
+    marks, outcomes = search.marks(), search.outcomes
     return [
         {
             "users": step.users,
             "seconds": round(step.interval.seconds, 1),
             "rate": round(step.interval.goodput, 1),
+            "margin": "-" if step.margin is None else round(step.margin, 1),
             "failures": three_digits(100 * step.interval.fail_ratio),
             "p50": three_digits(step.interval.percentile(0.5)),
             "p95": three_digits(step.interval.p95),
             "p99": three_digits(step.interval.percentile(0.99)),
             "machine": round(step.machine_cpu),
-            "note": "; ".join([*marks.get(step.users, []), *step.broken]),
+            "note": "; ".join([*(marks.get(step.users, []) if step in outcomes else [NOT_COUNTED]), *step.broken]),
             "load": LEVELS[step.verdict.level],
         }
         for step in sorted(search.steps, key=lambda step: step.users)
@@ -68,7 +79,7 @@ def answers(search: CapacitySearch) -> list[str]:
     if not search.is_over:
         done, last = len(search.steps), search.steps[-1]
         left = f"{last.users} users: {last.interval.goodput:.0f} requests/s"
-        boxes.append(card("The search", f"step {done + 1} of at most {MOST_STEPS}", left, "warn"))
+        boxes.append(card("The search", f"step {done + 1} of at most {MOST_STEPS + MOST_REPEATS}", left, "warn"))
     gap = search.gap(has_failed)
     if gap is None:
         boxes.append(card("Failures begin", "not yet", f"none with up to {most} users", "good"))
@@ -78,7 +89,7 @@ def answers(search: CapacitySearch) -> list[str]:
     best, knee = search.best, search.first(search.is_fast)
     if best and knee:
         detail = f"at {best.users} users; {knee.users} are enough for {KNEE:.0%} of it"
-        boxes.append(card("Highest goodput", f"{best.interval.goodput:.0f} requests/s", detail, "good"))
+        boxes.append(card("Highest goodput", goodput_text(best), detail, "good"))
         p95 = three_digits(best.interval.p95)
         boxes.append(card("95 of 100 replies come within", f"{p95:g} ms", f"at {best.users} users"))
     return boxes
@@ -89,9 +100,9 @@ def pictures(search: CapacitySearch) -> list[str]:
     if not search.steps:
         return []
     marks = {float(users): ", ".join(words) for users, words in search.marks().items()}
-    goodput = {"goodput": [(float(step.users), step.interval.goodput) for step in search.steps]}
+    goodput = {"goodput": [(float(step.users), step.interval.goodput) for step in search.outcomes]}
     times = {
-        name: [(float(step.users), value) for step in search.steps if (value := step.interval.percentile(fraction))]
+        name: [(float(step.users), value) for step in search.outcomes if (value := step.interval.percentile(fraction))]
         for name, fraction in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
     }
     return [

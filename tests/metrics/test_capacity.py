@@ -2,14 +2,17 @@
 
 import random
 import re
+from statistics import stdev
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from locust_tcp.metrics.capacity import (
+    CAUSES,
     CLOSE,
     MACHINE_BUSY,
+    MOST_REPEATS,
     MOST_STEPS,
     CapacitySearch,
     LoadStep,
@@ -20,7 +23,19 @@ from locust_tcp.metrics.capacity import (
 from locust_tcp.metrics.generator import SATURATED
 from locust_tcp.transport.errors import NO_DESCRIPTORS, NO_PORTS, SERVICES
 from tests import kit
-from tests.made_up_services import PAUSE, capped, explore, failing_from, fine, pool_of, step, tried
+from tests.made_up_services import (
+    PAUSE,
+    SECONDS,
+    at_first,
+    capped,
+    explore,
+    failing_from,
+    fine,
+    pool_of,
+    repeated,
+    step,
+    tried,
+)
 
 
 def text_of(search: CapacitySearch) -> str:
@@ -64,9 +79,12 @@ def test_failures_are_found_to_begin_where_they_do(first: int) -> None:
     low, high = gap
     assert low < first <= high
     assert high - low <= max(1, CLOSE * high)
-    assert f"Failures began at {high} user" in text_of(search)
+    text = text_of(search)
     if low:
-        assert f"{low} user{'s' * (low != 1)} had none." in text_of(search)
+        assert f"Failures began between {low} and {high} users: 9.09 % of " in text
+        assert f", and none of {round(low / PAUSE * SECONDS)} with {low}." in text
+    else:
+        assert f"Failures began at {high} user, the fewest: " in text
 
 
 @given(st.integers(1, 40), st.integers(40, 640), st.data())
@@ -78,19 +96,19 @@ def test_failures_that_begin_anywhere_are_found_nearly_there(start: int, most: i
     low, high = gap
     assert low < first <= high
     # A search that starts low and ends high may run out of steps before the gap is closed.
-    assert high - low <= max(1, CLOSE * high) or len(search.steps) == MOST_STEPS
+    assert high - low <= max(1, CLOSE * high) or len(tried(search)) == MOST_STEPS
 
 
 def test_the_limit_of_a_pool_of_twenty_is_found() -> None:
     search = explore(5, 640, pool_of(20))
     assert search.gap(has_failed) == search.gap(has_broken) == (20, 21)
     assert text_of(search) == (
-        "Failures began at 21 users (1.19 %, mostly 'reply: timed out'); 20 users had none. That is the service's "
-        "limit: the requests were sent, and its replies did not come in time.\n"
+        "Failures began between 20 and 21 users: 1.19 % of 1012 requests with 21, mostly 'reply: timed out', and none "
+        "of 1000 with 20. That is the service's limit: the requests were sent, and its replies did not come in time.\n"
         "The highest goodput with all thresholds kept was 200 requests/s, at 20 users and a 95th percentile of 10 ms; "
         "95 % of it needs no more than 20 users.\n"
         "The goodput is the service's limit: from 20 to 40 users it went from 200 to 200 requests/s, and the 95th "
-        "percentile from 10 to 10 ms. The evidence at 20."
+        "percentile from 10 to 10 ms. Meanwhile, with 20 users: the evidence at 20."
     )
 
 
@@ -98,7 +116,7 @@ def test_failures_may_begin_before_the_threshold_is_broken() -> None:
     search = explore(5, 640, pool_of(20, timeout=1.0))  # 0.5 % of the requests at 21 users
     assert search.gap(has_failed) == (20, 21)
     assert search.gap(has_broken) == (22, 23)
-    assert "Failures began at 21 users (0.498 %, mostly" in text_of(search)
+    assert "Failures began between 20 and 21 users: 0.498 % of 1005 requests with 21, mostly" in text_of(search)
     assert "The first threshold was broken at 23 users: 1.48 % of the requests failed, at most 1 %." in text_of(search)
 
 
@@ -125,10 +143,10 @@ def test_a_threshold_of_latency_is_found_to_be_broken_first() -> None:
 def test_a_service_that_is_bad_from_the_first_user() -> None:
     search = explore(5, 640, failing_from(1))
     assert tried(search) == [5, 2, 1]
-    assert "Failures began at 1 user (9.09 %, mostly 'reply: timed out'). That is the service's limit" in text_of(
-        search
-    )
-    assert "had none" not in text_of(search)
+    assert (
+        "Failures began at 1 user, the fewest: 9.09 % of 55 requests, mostly 'reply: timed out'. That is the service's "
+        "limit"
+    ) in text_of(search)
     assert text_of(search).endswith("A threshold was broken even with the fewest users.")
 
 
@@ -142,7 +160,7 @@ def test_failures_that_come_and_go_are_bounded_by_the_fewest_users_with_some() -
 
 
 def test_one_doubling_without_growth_is_bad_luck_and_two_are_a_limit() -> None:
-    unlucky = explore(5, 640, lambda users: fine(10) if users == 20 else fine(users))
+    unlucky = explore(5, 640, lambda users: step(users, 100.0) if users == 20 else fine(users))
     assert max(tried(unlucky)) == 640
     assert "No limit was found" in text_of(unlucky)
     flat = explore(5, 640, capped(100.0))
@@ -173,8 +191,10 @@ def test_no_limit_is_found_where_the_goodput_still_grows() -> None:
 
 def test_a_goodput_that_grows_with_failures_has_a_limit() -> None:
     text = text_of(explore(5, 640, failing_from(41)))
-    assert "Failures began at 42 users" in text
+    assert "Failures began between 40 and 42 users" in text
     assert "No limit was found" not in text
+    assert "goodput is the service's limit" not in text, "a few users more make a few requests more"
+    assert "Whose limit the goodput is, is not known: at 40 users it still grew. Meanwhile, " in text
 
 
 def test_a_step_with_a_broken_threshold_is_neither_the_best_nor_the_knee() -> None:
@@ -205,7 +225,8 @@ def test_a_goodput_that_locust_limits_is_not_the_services_limit() -> None:
     best = search.best
     assert best
     assert text_of(search).endswith(
-        f"The goodput is Locust's limit, and the service's is still unknown. The evidence at {best.users}."
+        "The goodput is Locust's limit, and the service's is still unknown. "
+        f"With {best.users} users: The verdict at {best.users}."
     )
     assert "service's limit" not in text_of(search)
 
@@ -233,7 +254,7 @@ def test_a_machine_without_an_idle_core_is_the_limit(machine_cpu: float, is_it: 
 def test_what_locust_itself_runs_out_of_is_not_the_services_limit(how: str, advice: str) -> None:
     search = explore(5, 640, lambda users: step(users, users / PAUSE, 0 if users < 50 else 100, how=f"connect: {how}"))
     (failures, *_) = findings(search)
-    assert failures.startswith("Failures began at 5")
+    assert failures.startswith("Failures began between 4")
     assert f"That is the limit of Locust's machine: {how}; " in failures
     assert advice in failures
     assert "the service's limit" not in failures
@@ -260,6 +281,120 @@ def test_the_failures_that_are_the_services_are_those_of_the_documents() -> None
     assert documented == set(SERVICES)
 
 
+def test_a_bad_second_neither_ends_the_doubling_nor_is_reported_as_a_limit() -> None:
+    search = explore(5, 640, at_first(10, step(10, 100.0, 500), fine))
+    assert repeated(search) == [10]
+    assert tried(search)[:8] == [5, 10, 20, 40, 80, 160, 320, 640]
+    assert text_of(search).startswith(
+        "No number of users failed twice, with up to 640 users.\n"
+        "At 10 users a step was worse than when it was tried again: 50 % of the requests failed, at most 1 %.\n"
+    )
+    assert "service's limit" not in text_of(search)
+    assert "threshold was broken" not in text_of(search)
+
+
+def test_a_failure_that_stands_alone_is_tried_again_before_the_search_follows_it() -> None:
+    search = explore(5, 80, at_first(40, step(40, 400.0, 1), fine))
+    assert (repeated(search), tried(search)[:5]) == ([40], [5, 10, 20, 40, 80])
+    assert not set(tried(search)) & set(range(21, 40))
+    assert "At 40 users a step was worse than when it was tried again: 0.05 % of the requests failed." in text_of(
+        search
+    )
+
+
+def test_failures_begin_where_they_did_twice() -> None:
+    search = explore(5, 640, failing_from(30))
+    assert repeated(search) == [40, 30]
+    assert "Failures began between 29 and 30 users" in text_of(search)
+    unlucky = explore(5, 640, at_first(25, step(25, 250.0, 100), failing_from(30)))
+    assert "Failures began between 29 and 30 users" in text_of(unlucky), "and not at 25"
+
+
+def test_a_goodput_that_falls_once_with_the_most_users_is_no_limit() -> None:
+    search = explore(5, 640, at_first(640, step(640, 100.0), fine))
+    assert repeated(search) == [640]
+    assert text_of(search).endswith("No limit was found: the goodput still grew at 640 users. Allow more: --max-users.")
+
+
+def test_a_search_repeats_few_steps_however_unlucky_it_is() -> None:
+    service = failing_from(1000)
+    for users in range(1, 641):
+        service = at_first(users, step(users, 10.0 * users, 1000), service)
+    search = explore(5, 640, service)
+    assert len(repeated(search)) == MOST_REPEATS
+
+
+def test_a_goodput_has_its_uncertainty_by_the_parts_of_its_step() -> None:
+    rates = (375.0, 384.0, 378.0, 380.0, 382.0, 375.0)
+    measured = step(20, 379.0, rates=rates)
+    # Student's t of five degrees of freedom, from a table, times the standard error
+    assert measured.margin == pytest.approx(2.57 * stdev(rates) / 6**0.5)
+    search = explore(5, 640, lambda users: step(users, min(379.0, 19.0 * users), rates=rates))
+    assert "goodput with all thresholds kept was 379 +- 3.9 requests/s, at " in text_of(search)
+    assert step(20, 379.0, rates=rates[:2]).margin is None
+    assert "+-" not in text_of(explore(5, 640, capped(400.0)))
+    assert step(20, 379.0, rates=rates * 10).margin < measured.margin  # type: ignore[operator]
+
+
+NETWORK = "The network loses packets: 4 % of the segments were sent again."
+
+
+def test_what_a_bad_network_causes_is_not_called_the_services_limit() -> None:
+    text = text_of(explore(5, 80, lambda users: step(users, users / PAUSE, 0 if users < 50 else 100, network=NETWORK)))
+    assert (
+        f"mostly 'reply: timed out', and none of 2400 with 48. That is not known to be the service's limit. {NETWORK}"
+        in text
+    )
+    text = text_of(explore(5, 80, lambda users: step(users, min(users / PAUSE, 100.0), network=NETWORK)))
+    assert text.endswith(f"The goodput is not known to be the service's limit. {NETWORK}")
+    assert "is the service's limit" not in text
+    # With few users there may be too few packets to find it.
+    text = text_of(explore(5, 80, lambda users: step(users, users / PAUSE, 100, network=NETWORK * (users >= 5))))
+    assert "Failures began at 1 user, the fewest: 66.7 % of 150 requests" in text
+    assert f"That is not known to be the service's limit. {NETWORK}" in text
+    # A refused connect is none of the network's.
+    refused = lambda users: step(users, users / PAUSE, 100 * (users >= 50), how="connect: refused", network=NETWORK)  # noqa: E731
+    assert "That is the service's limit: it took no more connections." in text_of(explore(5, 80, refused))
+
+
+def test_the_services_limit_and_a_saturated_locust_are_never_one_finding() -> None:
+    # Replies may wait longer for Locust than for a quick service, and the users still wait for the service.
+    search = explore(5, 640, lambda users: step(users, min(users / PAUSE, 400.0), level=SATURATED))
+    assert "The goodput is the service's limit: from " in text_of(search)
+    assert "Meanwhile, with 40 users: the evidence at 40." in text_of(search)
+    assert "The verdict" not in text_of(search)
+
+
+def test_a_goodput_that_stops_growing_by_failures_of_locust_is_not_the_services_limit() -> None:
+    how = f"connect: {NO_DESCRIPTORS}"
+    search = explore(5, 80, lambda users: step(users, min(users, 50) / PAUSE, max(0, users - 50), how=how))
+    assert "service's limit" not in text_of(search)
+
+
+def test_only_the_kits_own_failures_are_known_by_their_texts() -> None:
+    how = f"MyError('{NO_PORTS}')"
+    (failures, *_) = findings(explore(5, 80, lambda users: step(users, users / PAUSE, 100 * (users >= 50), how=how)))
+    assert "Whose limit that is, the failure does not say" in failures
+
+
+@pytest.mark.parametrize(("how", "cause"), CAUSES.items())
+def test_a_failure_with_several_causes_names_them(how: str, cause: str) -> None:
+    (failures, *_) = findings(explore(5, 80, lambda users: step(users, users / PAUSE, 100 * (users >= 50), how=how)))
+    assert failures.endswith(f"Whose limit that is, the failure does not say: {cause}.")
+    assert "look at a reply" not in failures
+
+
+def test_a_service_on_a_machine_without_an_idle_core_has_an_excuse() -> None:
+    (failures, *_) = findings(
+        explore(5, 80, lambda users: step(users, users / PAUSE, 100 * (users >= 50), machine_cpu=MACHINE_BUSY))
+    )
+    assert failures.endswith("If it runs on Locust's machine, it had little of it: 95 % of all cores were busy.")
+
+
+def test_a_single_step_shows_no_growth() -> None:
+    assert text_of(explore(1, 1, fine)).endswith("No limit was found. Allow more: --max-users.")
+
+
 def test_without_requests_there_is_no_result() -> None:
     search = explore(5, 640, lambda users: step(users, 0.0))
     assert tried(search) == [5, 2, 1]
@@ -268,12 +403,12 @@ def test_without_requests_there_is_no_result() -> None:
 
 def test_where_all_requests_fail_the_finding_says_how() -> None:
     search = explore(5, 640, lambda users: step(users, 0.0, 10 * users, how="connect: refused"))
-    assert "Failures began at 1 user (100 %, mostly 'connect: refused')" in text_of(search)
+    assert "Failures began at 1 user, the fewest: 100 % of 10 requests, mostly 'connect: refused'." in text_of(search)
     assert text_of(search).endswith("A threshold was broken even with the fewest users.")
 
 
 def test_one_failure_within_the_threshold_is_reported_and_breaks_nothing() -> None:
     search = explore(5, 80, lambda users: step(users, users / PAUSE, 1 if users >= 40 else 0))
     assert search.first(has_broken) is None
-    assert "Failures began at 40 users (0.05 %, mostly" in text_of(search)
+    assert "Failures began between 38 and 40 users: 0.05 % of 2001 requests with 40, mostly" in text_of(search)
     assert "threshold was broken" not in text_of(search)

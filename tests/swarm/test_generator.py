@@ -1,6 +1,7 @@
 """The verdict on real swarms, and the lag of workers on their master."""
 
 import os
+import re
 import socket
 import sys
 import threading
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from locust_tcp.metrics.generator import LAG_LIMIT
+from locust_tcp.metrics.generator import CPU_BUSY, CPU_LIMIT, LAG_LIMIT, MIN_LAGS
 from tests import kit, peers
 
 SATURATED = {"SATURATED": "1"}
@@ -34,10 +35,10 @@ def environment(request: pytest.FixtureRequest) -> dict[str, str]:
     return dict(os.environ)
 
 
-def run(folder: Path, environment: dict[str, str], host: str, *options: str) -> kit.Program:
+def run(folder: Path, environment: dict[str, str], host: str, *options: str, code: int = 0) -> kit.Program:
     always = ("-f", LOCUSTFILE, "--headless", "--host", host, "--run-time", "4s")
     with kit.program(kit.LOCUST, *always, *options, output=folder / "locust", environment=environment) as locust:
-        assert locust.ends() == 0
+        assert locust.ends() == code
     return locust
 
 
@@ -45,11 +46,12 @@ def test_a_slow_service_is_no_limit_of_locust(tmp_path: Path, environment: dict[
     with peers.peer(slow) as port:
         locust = run(tmp_path, environment, f"tcp://127.0.0.1:{port}", "--users", "5")
     said = locust.says(
-        "Load generator: Locust has (room|little room left): replies wait ([0-9.]+) ms .*the service takes ([0-9.]+) ms"
+        "Load generator: Locust (has room|is held up at times): replies wait ([0-9.]+) ms .*"
+        "the service takes ([0-9.]+) ms"
     )
     assert float(said[3]) >= 50
     # A busy machine holds Locust up, and the verdict says so; the service's 50 ms never count as Locust's.
-    assert (said[1] == "room") == (float(said[2]) < LAG_LIMIT)
+    assert (said[1] == "has room") == (float(said[2]) < LAG_LIMIT)
     assert float(said[2]) < 50
     by_timer = "the response times contain the wait" in locust.output
     assert by_timer == ("NO_ARRIVAL_TIMES" in environment)
@@ -62,6 +64,28 @@ def test_a_saturated_locust_is_no_limit_of_a_fast_service(tmp_path: Path, enviro
         "Load generator: Locust is saturated: replies wait ([0-9.]+) ms .*the service takes ([0-9.]+) ms"
     )
     assert float(match[1]) > 1
+
+
+@needs_linux
+def test_a_few_replies_are_no_evidence_of_lag(tmp_path: Path) -> None:
+    # The users send all at once, and each keeps the others waiting. After that Locust has nothing to do.
+    with kit.server(output=tmp_path / "server") as server:
+        options = ("--users", "50", "--spawn-rate", "50", "--wait", "60")
+        locust = run(tmp_path, os.environ | SATURATED, server.host, *options)
+    said = locust.says("Load generator: (.*)")[1]
+    assert f"; 50 samples of the lag are too few for a p95 ({MIN_LAGS}); CPU " in said
+    assert said.startswith("Locust has room") or int(re.findall(r"CPU (\d+) %", said)[0]) >= CPU_BUSY
+
+
+@pytest.mark.parametrize("wait", ["0", "0.1"])
+def test_where_nothing_listens_no_master_is_blamed(tmp_path: Path, wait: str) -> None:
+    options = ("--users", "10", "--spawn-rate", "10", "--wait", wait)
+    locust = run(tmp_path, dict(os.environ), f"tcp://127.0.0.1:{kit.free_port()}", *options, code=1)
+    said = locust.says("Load generator: (.*no response time was measured.*)")[1]
+    assert "master" not in said
+    assert "workers" not in said
+    cpu = float(re.findall(r"CPU (\d+) %", said)[0])
+    assert said.startswith("Locust is saturated: CPU") == (cpu >= CPU_LIMIT)
 
 
 @needs_linux

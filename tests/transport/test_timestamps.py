@@ -86,3 +86,31 @@ def test_arrival_times_can_be_switched_off() -> None:
             for _ in range(20):
                 assert exchange(connection) == b"HELLO\n"
                 assert connection.times()[1] is None
+
+
+@needs_linux
+def test_the_kernel_knows_the_path_of_a_connection() -> None:
+    with talking_to(peers.answering(b"HELLO\n")) as connection:
+        new = connection.path()
+        assert new
+        assert new[:3] == (0, 0, False)
+        for _ in range(3):
+            assert exchange(connection) == b"HELLO\n"
+        path = connection.path()
+        assert path
+        assert path[:3] == (3, 0, True)
+        assert 0 < path.shortest < TIMEOUT
+        assert 0 < path.round_trip < TIMEOUT
+        paths: list[Any] = []
+        connection.on_close = lambda closed: paths.append(closed.path())
+        connection.close()
+        assert [path[:3] for path in paths] == [(3, 0, True)], "its last figures"
+        assert connection.path() is None
+
+
+def test_without_the_kernels_times_nothing_is_known_about_the_path() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Connection, "kernel_times", False)
+        with talking_to(peers.answering(b"HELLO\n")) as connection:
+            exchange(connection)
+            assert connection.path() is None

@@ -6,18 +6,18 @@ from xml.etree import ElementTree
 
 import pytest
 
-from locust_tcp.metrics.capacity import MOST_STEPS, CapacitySearch, findings
+from locust_tcp.metrics.capacity import MOST_REPEATS, MOST_STEPS, CapacitySearch, findings
 from locust_tcp.metrics.generator import BUSY, ROOM, SATURATED, UNKNOWN
 from locust_tcp.web import limit_tab
 from locust_tcp.web.limit_tab import COLUMNS, csv_rows, panel, pictures, report, rows
-from tests.made_up_services import PAUSE, explore, pool_of, step, tried
+from tests.made_up_services import PAUSE, at_first, explore, fine, pool_of, step, tried
 from tests.pages import Parsed
 
 
 def test_the_table_is_sorted_by_users_and_marks_what_was_found() -> None:
     search = explore(5, 640, pool_of(20))
     shown = rows(search)
-    assert [row["users"] for row in shown] == sorted(tried(search))
+    assert [row["users"] for row in shown] == sorted([*tried(search), 21, 40])
     notes = {row["users"]: row["note"] for row in shown}
     assert notes[20] == "knee; highest goodput"
     assert notes[21] == "failures begin; threshold broken; 1.19 % of the requests failed, at most 1 %"
@@ -27,6 +27,7 @@ def test_the_table_is_sorted_by_users_and_marks_what_was_found() -> None:
         "users": 20,
         "seconds": 5.0,
         "rate": 200.0,
+        "margin": "-",
         "failures": 0.0,
         "p50": 10.0,
         "p95": 10.0,
@@ -35,6 +36,19 @@ def test_the_table_is_sorted_by_users_and_marks_what_was_found() -> None:
         "note": "knee; highest goodput",
         "load": "room",
     }
+
+
+def test_of_a_step_that_was_tried_twice_the_worse_one_says_so() -> None:
+    search = explore(5, 80, at_first(10, step(10, 100.0, 500), fine))
+    assert [row["note"] for row in rows(search) if row["users"] == 10] == [
+        "tried twice, the better step counts; 50 % of the requests failed, at most 1 %",
+        "",
+    ]
+
+
+def test_the_uncertainty_of_the_goodput_has_a_column() -> None:
+    search = explore(1, 1, lambda users: step(users, 10.0, rates=(9.0, 10.0, 11.0)))
+    assert [row["margin"] for row in rows(search)] == [2.5]
 
 
 @pytest.mark.parametrize("level", [UNKNOWN, ROOM, BUSY, SATURATED])
@@ -49,7 +63,7 @@ def test_the_csv_has_the_steps_and_then_the_findings() -> None:
     search = explore(5, 640, pool_of(20))
     read = list(csv.DictReader(io.StringIO(limit_tab.csv(search))))
     count = len(search.steps)
-    assert [row["Users"] for row in read[:count]] == [str(users) for users in sorted(tried(search))]
+    assert [row["Users"] for row in read[:count]] == [str(users) for users in sorted([*tried(search), 21, 40])]
     assert [row["What was found out"] for row in read[count:]] == findings(search)
     assert {row["Users"] for row in read[count:]} == {""}
 
@@ -85,7 +99,7 @@ def test_the_panel_says_how_far_the_search_is_while_findings_may_still_change() 
     search = explore(5, 640, pool_of(20))
     search.is_over = False
     page = Parsed(panel(search))
-    assert page.texts["b"][0] == f"step {len(search.steps) + 1} of at most {MOST_STEPS}"
+    assert page.texts["b"][0] == f"step {len(search.steps) + 1} of at most {MOST_STEPS + MOST_REPEATS}"
     assert "p" not in page.texts
 
 
