@@ -192,6 +192,19 @@ class Verdict:
     evidence: str = ""
     network: str = ""
 
+    @property
+    def headline(self) -> str:
+        """The verdict in a few words."""
+        return HEADLINES[self.level] + (", and the network is bad" if self.network else "")
+
+
+HEADLINES = {
+    UNKNOWN: "Nothing to judge yet",
+    ROOM: "Locust has room",
+    BUSY: "Locust has little room left",
+    SATURATED: "Locust is saturated",
+}
+
 
 def verdict(stats: GeneratorStats, response_time: float) -> Verdict:
     """Judge one process by the rule above.

@@ -86,8 +86,7 @@ class History(PerEnvironment):
             self._next_line = last.at + PROGRESS[1]
             verdict = worst_verdict(self._generator.processes(), self._generator.response_time())
             times = f"p95 {three_digits(last.p95):g} ms, lag p95 {three_digits(last.lag):g} ms"
-            headline = verdict.text.partition(":")[0]
-            logger.info("Progress: %d users, %.0f requests/s, %s. %s.", last.users, last.rate, times, headline)
+            logger.info("Progress: %d users, %.0f requests/s, %s. %s.", last.users, last.rate, times, verdict.headline)
 
     def _observe(self, users: int) -> None:
         snapshot, processes = self._collector.snapshot(), self._generator.processes()

@@ -65,10 +65,9 @@ def panel(generator: LoadGenerator, history: History) -> str:
     response_time = generator.response_time()
     processes = generator.processes()
     worst = worst_verdict(processes, response_time)
-    headline, _, evidence = worst.text.partition(": ")
     lag = max((stats.lag(0.95) for stats in processes.values() if stats.users), default=0.0)
     boxes = [
-        card("Whose limit is near?", headline, evidence, KINDS[worst.level]),
+        card("Whose limit is near?", worst.headline, worst.text, "bad" if worst.network else KINDS[worst.level]),
         card("The service takes", f"{three_digits(response_time):g} ms", "95 of 100 replies arrive within that time"),
         card("A reply waits for Locust", f"{three_digits(lag):g} ms", "as well, for 95 of 100: a user waits for both"),
     ]
