@@ -1,4 +1,4 @@
-"""TcpUser's own task set: Locust's default one with cheaper turns and picks of tasks."""
+"""TcpUser's own task set: Locust's default one, on schedule from the first task, with cheaper turns and picks."""
 
 import contextlib
 import random
@@ -74,8 +74,17 @@ class _Turns:
 _turns = _Turns()
 
 
-class TcpTaskSet(DefaultTaskSet):
-    """Runs the tasks of a TcpUser as Locust's DefaultTaskSet does, at less cost."""
+class ScheduledTaskSet(DefaultTaskSet):
+    """Runs the tasks of a TcpUser as Locust's DefaultTaskSet does. On a schedule the first task waits too."""
+
+    def on_start(self) -> None:
+        """Wait for the first task's due time. Locust calls this after the user's on_start."""
+        if getattr(self.user.wait_time, "is_schedule", False):
+            self.wait()
+
+
+class TcpTaskSet(ScheduledTaskSet):
+    """Does the same at less cost."""
 
     def wait(self) -> None:
         """Wait between two tasks. Locust's method gives the turn with gevent.sleep(0)."""
@@ -99,13 +108,13 @@ class TcpTaskSet(DefaultTaskSet):
 
 
 class TaskSetAttribute:
-    """The attribute in which User.run keeps its DefaultTaskSet: a TcpTaskSet takes its place.
+    """The attribute in which User.run keeps its DefaultTaskSet: a task set of the kit takes its place.
 
     User.run is final, and differs between releases. Without a `__get__`, the attribute is read
     from the user as any other.
     """
 
     def __set__(self, user: User, task_set: TaskSet | None) -> None:
-        if PATCH.applied and type(task_set) is DefaultTaskSet:
-            task_set = TcpTaskSet(user)
+        if type(task_set) is DefaultTaskSet:
+            task_set = TcpTaskSet(user) if PATCH.applied else ScheduledTaskSet(user)
         user.__dict__["_taskset_instance"] = task_set

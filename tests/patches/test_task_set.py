@@ -1,21 +1,26 @@
 """locust_tcp/patches/task_set.py: it does what Locust's own task set does."""
 
+import itertools
 import random
+import time
 from collections import Counter
 from typing import Any
 
 import gevent
 import pytest
 from gevent.event import Event
+from gevent.pool import Group
 from locust import User, constant, task
 from locust.env import Environment
 from locust.exception import StopUser
-from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_STOPPING, DefaultTaskSet
+from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING, DefaultTaskSet
 
+from locust_tcp.pacing import on_schedule
 from locust_tcp.patches import task_set
 from locust_tcp.patches.guard import digest
-from locust_tcp.patches.task_set import TaskSetAttribute, TcpTaskSet
+from locust_tcp.patches.task_set import ScheduledTaskSet, TaskSetAttribute, TcpTaskSet
 from locust_tcp.user import TcpUser
+from tests.kit import PATIENCE
 
 
 class Idle(User):
@@ -126,9 +131,59 @@ def test_only_a_class_that_asks_for_it_gets_the_task_set() -> None:
         assert digest(name) in digests  # nothing of Locust is replaced
 
 
-def test_another_locust_runs_its_own_task_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_locust_runs_its_own_task_set_but_for_the_first_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(task_set.PATCH, "applied", False)
-    assert used(OnceOverTcp) is DefaultTaskSet
+    assert used(OnceOverTcp) is ScheduledTaskSet
+    assert [name for name, value in vars(ScheduledTaskSet).items() if callable(value)] == ["on_start"]
+
+
+@pytest.fixture(params=[True, False], ids=["patch", "no patch"])
+def with_or_without_the_patch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(task_set.PATCH, "applied", request.param)
+
+
+class Scheduled(TcpUser):
+    """A user that notes what it does, and when."""
+
+    host = "tcp://nobody.invalid:1"
+    wait_time = on_schedule(20)
+
+    def __init__(self) -> None:
+        super().__init__(Environment())
+        self.done: list[tuple[str, float]] = []
+
+    def on_start(self) -> None:
+        self.done.append(("on_start", time.perf_counter()))
+
+    @task
+    def note(self) -> None:
+        self.done.append(("task", self.due or 0.0))
+        if len(self.done) == 4:
+            raise StopUser
+
+
+@pytest.mark.usefixtures("with_or_without_the_patch")
+def test_the_first_task_is_on_schedule_too_and_on_start_is_not() -> None:
+    user = Scheduled()
+    user.run()
+    assert [what for what, _ in user.done] == ["on_start", "task", "task", "task"]
+    begun, *due = (when for _, when in user.done)
+    assert 0 <= due[0] - begun <= 1 / 20 + PATIENCE
+    assert [later - earlier for earlier, later in itertools.pairwise(due)] == pytest.approx([1 / 20] * 2)
+    assert time.perf_counter() >= due[-1]
+
+
+@pytest.mark.usefixtures("with_or_without_the_patch")
+def test_a_user_that_is_stopped_before_its_first_task_runs_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Scheduled, "wait_time", on_schedule(0.001))
+    user, group = Scheduled(), Group()
+    user.start(group)
+    with gevent.Timeout(PATIENCE):
+        while user._state != LOCUST_STATE_WAITING:
+            gevent.sleep(0.001)
+    user.stop()
+    assert group.join(PATIENCE)
+    assert [what for what, _ in user.done] == ["on_start"]
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.05])

@@ -260,7 +260,7 @@ def test_each_worker_keeps_the_schedule_of_the_form_and_reports_its_lag(site: Si
         assert 0 < row["lag_50"] <= row["lag_95"] <= row["lag_99"]
         assert row["verdict"].startswith("Locust ")
         assert row["behind"] != "-", "it is not on a schedule"
-        # No machine is too slow for so little, and each user's first request is there at once.
+        # No machine is too slow for so little, and each user's first request comes within its first gap.
         assert 0.5 * rate <= row["rate"] / row["users"] <= rate + 1 / row["seconds"] + 0.1
     site.stop()
     site.expect_the_servers_totals()

@@ -1,13 +1,15 @@
 """locust_tcp/pacing.py on a service that stalls: what a closed loop hides, a schedule shows."""
 
 import contextlib
-import re
+import json
+import os
 import signal
 import threading
 import time
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
+
+import pytest
 
 from tests import kit
 
@@ -76,23 +78,60 @@ def test_a_closed_loop_hides_the_stall(tmp_path: Path) -> None:
     assert percentiles["100%"] > 0.8 * STALL * 1000
 
 
-def test_the_rate_is_kept(tmp_path: Path) -> None:
-    for arrivals in ("even", "poisson"):
-        with kit.server(output=tmp_path / "server") as server:
-            options = ("--headless", "--users", str(USERS), "--spawn-rate", "100", "--run-time", "5s")
-            schedule = ("--rate", str(RATE), "--arrivals", arrivals)
-            with kit.program(
-                kit.LOCUST, *options, *schedule, "--host", server.host, output=tmp_path / "locust"
-            ) as locust:
-                assert locust.ends() == 0
-            lines, _, _ = server.totals()
-        # 1000 requests in 5 s. Poisson: a standard deviation of 32; five of them, and the start and the end.
-        expected = USERS * RATE * seconds(locust.output)
-        assert 0.75 * expected <= lines <= 1.18 * expected, arrivals
+# Beside locustfile.py: notes when each request was sent.
+RECORDER = """
+import json, os
+from locust import events
+
+times = []
+
+@events.request.add_listener
+def note(name, start_time, **_):
+    if name != "connect":
+        times.append(start_time)
+
+@events.quitting.add_listener
+def write(environment, **_):
+    with open(os.environ["TIMES"], "w") as file:
+        json.dump(sorted(times), file)
+"""
 
 
-def seconds(output: str) -> float:
-    """Return how long the users ran, by the log."""
-    times = re.findall(r"^\[(.*?)\].*(?:Ramping to|limit reached)", output, re.MULTILINE)
-    begun, ended = (datetime.strptime(time, "%Y-%m-%d %H:%M:%S,%f") for time in times)
-    return (ended - begun).total_seconds()
+def sent(folder: Path, users: int, rate: float, seconds: int, *options: str) -> list[float]:
+    """Return when each request of a swarm on schedule was sent, in seconds from the first."""
+    (folder / "recorder.py").write_text(RECORDER)
+    swarm = ("--headless", "--users", users, "--spawn-rate", "1000", "--run-time", f"{seconds}s", "--rate", rate)
+    with kit.server(output=folder / "server") as server:
+        with kit.program(
+            *(kit.LOCUST, "-f", f"locustfile.py,{folder}/recorder.py", "--host", server.host),
+            *(map(str, swarm)),
+            *options,
+            output=folder / "locust",
+            environment=os.environ | {"TIMES": str(folder / "times")},
+        ) as locust:
+            assert locust.ends() == 0
+        times: list[float] = json.loads((folder / "times").read_text())
+        assert server.totals()[0] == len(times)
+    return [each - times[0] for each in times]
+
+
+def test_users_that_are_spawned_together_do_not_send_together(tmp_path: Path) -> None:
+    users, seconds, slot = 100, 7, 0.02
+    times = sent(tmp_path, users, 1, seconds + 1)
+    assert len({int(each / slot) for each in times if each < seconds}) >= 300  # of 350
+    assert sum(each < 0.5 for each in times) == pytest.approx(users / 2, rel=0.2)
+
+
+def test_the_rate_is_kept_within_a_percent(tmp_path: Path) -> None:
+    users, rate, seconds = 20, 20, 11
+    times = sent(tmp_path, users, rate, seconds)
+    begin, end = 1 / rate, times[-1]
+    assert end - begin > seconds - 1
+    assert sum(begin <= each < end for each in times) == pytest.approx(users * rate * (end - begin), rel=0.01)
+
+
+def test_the_rate_of_random_arrivals_is_kept(tmp_path: Path) -> None:
+    users, rate, seconds = 20, 20, 5
+    times = sent(tmp_path, users, rate, seconds, "--arrivals", "poisson")
+    expected = users * rate * times[-1]
+    assert len(times) == pytest.approx(expected, abs=5 * expected**0.5)  # five standard deviations
