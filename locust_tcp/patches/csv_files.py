@@ -1,30 +1,79 @@
-"""The CSV files with three significant digits, up to the end of the run."""
+"""The CSV files: three significant digits, N/A where nothing was measured, up to the end of the run.
 
+A disk that fills up costs the files and not the run: one line in the log says so.
+"""
+
+import contextlib
 import csv
+import functools
+import logging
+import os
 import time
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TextIO
 
 from locust.env import Environment
-from locust.stats import StatsCSV, StatsCSVFileWriter, StatsEntry
+from locust.stats import StatsCSV, StatsCSVFileWriter, StatsEntry, sort_stats
 
 from locust_tcp.patches import histograms, percentiles
 from locust_tcp.patches.guard import Patch
 
+logger = logging.getLogger(__name__)
+
+NOT_MEASURED = "N/A"  # as Locust writes for the percentiles of an entry without requests
+
 _upstream_init = StatsCSVFileWriter.__init__
+_upstream_stats_writer = StatsCSVFileWriter.stats_writer
+_upstream_requests_rows = StatsCSV._requests_data_rows
+_upstream_history_rows = StatsCSVFileWriter._stats_history_data_rows
 
 
 def _percentile_fields(self: StatsCSV, entry: StatsEntry, use_current: bool = False) -> list[Any]:
-    # Locust makes whole numbers of them.
-    if not entry.num_requests:
-        return self.percentiles_na
+    # Locust makes whole numbers of them, and 0 where no request had a response time.
     current = use_current and entry.use_response_times_cache
     percentile = entry.get_current_response_time_percentile if current else entry.get_response_time_percentile
-    return [percentile(percent) or 0 for percent in self.percentiles_to_report]
+    nothing = 0 if 0 in entry.response_times else NOT_MEASURED
+    return [percentile(percent) or nothing for percent in self.percentiles_to_report]
+
+
+class _MeasuredTimes:
+    """Writes the rows of some entries to a CSV. Requests without any response time took not 0 ms, but N/A."""
+
+    def __init__(self, writer: Any, columns: Sequence[str], entries: Sequence[StatsEntry]) -> None:
+        self._writer = writer
+        self._times = [place for place, column in enumerate(columns) if column.endswith("Response Time")]
+        self._entries = iter(entries)
+
+    def writerow(self, cells: Iterable[Any]) -> None:
+        """Write the row of the next entry."""
+        row, entry = list(cells), next(self._entries)
+        if entry.num_requests and not entry.response_times:
+            for place in self._times:
+                row[place] = NOT_MEASURED
+        self._writer.writerow(row)
+
+
+def _requests_rows(self: StatsCSV, csv_writer: Any) -> None:
+    stats = self.environment.stats
+    entries = [*sort_stats(stats.entries), stats.total]
+    _upstream_requests_rows(self, _MeasuredTimes(csv_writer, self.requests_csv_columns, entries))
+
+
+def _history_rows(self: StatsCSVFileWriter, csv_writer: Any, now: float) -> None:
+    stats = self.environment.stats
+    entries = [*(sort_stats(stats.entries) if self.full_history else ()), stats.total]
+    _upstream_history_rows(self, _MeasuredTimes(csv_writer, self.stats_history_csv_columns, entries), now)
 
 
 def _init(self: StatsCSVFileWriter, environment: Environment, *arguments: Any, **options: Any) -> None:
     _upstream_init(self, environment, *arguments, **options)
     environment.events.quit.add_listener(lambda **_: _write_last_rows(self))
+
+
+def _stats_writer(self: StatsCSVFileWriter) -> None:
+    with _or_one_line(self):
+        _upstream_stats_writer(self)
 
 
 def _write_last_rows(writer: StatsCSVFileWriter) -> None:
@@ -34,23 +83,54 @@ def _write_last_rows(writer: StatsCSVFileWriter) -> None:
         (writer.failures_csv_filehandle, writer.failures_csv),
         (writer.exceptions_csv_filehandle, writer.exceptions_csv),
     ):
-        file.seek(0)
-        write(csv.writer(file))
-        file.truncate()
-    writer._stats_history_data_rows(writer.stats_history_csv_writer, time.time())
-    _flush(writer)
+        with _or_one_line(writer, file):
+            file.seek(0)
+            write(csv.writer(file))
+            file.truncate()
+            file.flush()
+    with _or_one_line(writer, writer.stats_history_csv_filehandle, is_whole=False):
+        writer._stats_history_data_rows(writer.stats_history_csv_writer, time.time())
+        writer.stats_history_flush()
 
 
 def _flush(self: StatsCSVFileWriter) -> None:
     """Flush the files. The end of the process closes them: Locust's greenlet may write until then."""
-    self.requests_flush()
-    self.failures_flush()
-    self.exceptions_flush()
-    self.stats_history_flush()
+    with _or_one_line(self):
+        self.requests_flush()
+        self.failures_flush()
+        self.exceptions_flush()
+        self.stats_history_flush()
+
+
+@contextlib.contextmanager
+def _or_one_line(writer: StatsCSVFileWriter, file: TextIO | None = None, is_whole: bool = True) -> Iterator[None]:
+    """Log one line where the disk is full.
+
+    Args:
+        writer: Whose files are written.
+        file: The file, if it is written for the last time.
+        is_whole: Whether the file is worth nothing without its last rows: it is emptied then, so that
+            figures of an earlier second are not taken for those of the run.
+    """
+    try:
+        yield
+    except OSError as error:
+        _log_once(writer.base_filepath, error.strerror)
+        if file and is_whole:
+            with contextlib.suppress(OSError):
+                os.ftruncate(file.fileno(), 0)
+        if file:  # Python writes what it still has in memory when the process ends
+            with Path(os.devnull).open("w") as nowhere:
+                os.dup2(nowhere.fileno(), file.fileno())
+
+
+@functools.cache  # once
+def _log_once(prefix: str, reason: str) -> None:
+    logger.error("--csv: can't write %s_*.csv: %s. The CSVs of this run are not complete.", prefix, reason)
 
 
 PERCENTILES = Patch(
-    lost="sub-millisecond digits in the CSV's percentiles",
+    lost="sub-millisecond digits in the CSV's percentiles, and N/A where nothing was measured",
     tested={
         "locust.stats:StatsCSV._percentile_fields": {
             "0ee36568a7e9c69a",  # 2.32.0
@@ -61,8 +141,23 @@ PERCENTILES = Patch(
     requires=[histograms.PATCH, percentiles.PATCH],
 )
 
+TIMES = Patch(
+    lost="N/A in the CSV for the times of requests that have none",
+    tested={
+        "locust.stats:StatsCSV._requests_data_rows": {"b576fe908a41f552"},
+        "locust.stats:StatsCSVFileWriter._stats_history_data_rows": {
+            "ebe182a74087fadc",  # 2.32.0
+            "d6d9d32cb8808910",  # 2.46.7
+        },
+    },
+    replacements={
+        "locust.stats:StatsCSV._requests_data_rows": _requests_rows,
+        "locust.stats:StatsCSVFileWriter._stats_history_data_rows": _history_rows,
+    },
+)
+
 LAST_ROWS = Patch(
-    lost="the last second of the run in the CSV",
+    lost="the last second of the run in the CSV, and one line instead of a traceback where the disk is full",
     tested={
         "locust.stats:StatsCSV.requests_csv": {"12759cd3da1e15d8"},
         "locust.stats:StatsCSV.failures_csv": {"7924788b95d1b9b5"},
@@ -80,6 +175,7 @@ LAST_ROWS = Patch(
     },
     replacements={
         "locust.stats:StatsCSVFileWriter.__init__": _init,
+        "locust.stats:StatsCSVFileWriter.stats_writer": _stats_writer,
         "locust.stats:StatsCSVFileWriter.close_files": _flush,
     },
 )
