@@ -1,6 +1,7 @@
 """The command line: `python -m locust_tcp.compare A B [C ...]`, of which A is the baseline."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the comparison, and write its page with --html.
 
     Returns:
-        The exit code: 0, or 2 where a file is not a run or the page can't be written.
+        The exit code: 0, or 2 where a file is not a run, or the table or the page can't be written.
     """
     parser = argparse.ArgumentParser(
         prog="python -m locust_tcp.compare",
@@ -31,7 +32,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Unreadable as error:
         print(f"compare: {error}", file=sys.stderr)
         return 2
-    print(report.text(variants))
+    try:
+        print(report.text(variants), flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python writes the rest at its end
+        if not isinstance(error, BrokenPipeError):  # `head` has read what it wants
+            print(f"compare: can't write the table: {error.strerror}", file=sys.stderr)
+            return 2
     try:
         if options.html:  # the name of a file may not be valid Unicode
             Path(options.html).write_text(report.page(variants), encoding="utf-8", errors="backslashreplace")

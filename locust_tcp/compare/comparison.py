@@ -43,13 +43,13 @@ def percentile(name: str) -> Metric:
     return Metric(title, lambda entry: entry.percentiles.get(name, math.nan))
 
 
-METRICS = (
+COUNTS = (
     Metric("requests", lambda entry: entry.requests, is_count=True),
     Metric("failures", lambda entry: entry.failures, is_count=True),
     Metric("req/s", lambda entry: entry.rate),
-    *map(percentile, ("50%", "95%", "99%", "100%")),
 )
-TITLES = ["name", "run", *(metric.title for metric in METRICS)]
+USUAL = ("50%", "95%", "99%", "100%")
+METRICS = (*COUNTS, *map(percentile, USUAL))
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,23 @@ def entry_names(variants: Sequence[Variant]) -> list[str]:
     return list(names)
 
 
+def shared_percentiles(variants: Sequence[Variant]) -> list[str]:
+    """Return the percentiles that all runs have, by their names. Runs without any don't count."""
+    found = [names for variant in variants for run in variant.runs if (names := run.percentiles)]
+    return [name for name in found[0] if all(name in names for names in found)] if found else []
+
+
+def metrics(variants: Sequence[Variant]) -> tuple[Metric, ...]:
+    """Return the columns: METRICS, or, without one of their percentiles, all percentiles that all runs have."""
+    shared = shared_percentiles(variants)
+    return METRICS if not shared or {*USUAL} <= {*shared} else (*COUNTS, *map(percentile, shared))
+
+
+def titles(variants: Sequence[Variant]) -> list[str]:
+    """Return the headings of the table."""
+    return ["name", "run", *(metric.title for metric in metrics(variants))]
+
+
 def number(value: float) -> str:
     """Format a figure with three digits, or all digits before the point if those are more."""
     if math.isnan(value):
@@ -161,6 +178,6 @@ def rows(variants: Sequence[Variant]) -> list[list[str]]:
         having = [variant for variant in variants if any(name in run.entries for run in variant.runs)]
         for variant in having:
             only = " (only here)" if len(having) == 1 < len(variants) else ""
-            figures = [cell(variant, variants[0], name, metric) for metric in METRICS]
+            figures = [cell(variant, variants[0], name, metric) for metric in metrics(variants)]
             table.append([name, f"{variant.name}{only}", *figures])
     return table

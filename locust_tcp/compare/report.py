@@ -5,17 +5,17 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from locust_tcp.compare.chart import bar_chart, document, html_table, line_chart
-from locust_tcp.compare.comparison import LEGEND, TITLES, Variant, entry_names, percentile, rows
-from locust_tcp.compare.runs import PERCENTILES, TOTAL, WINDOW, Moment
+from locust_tcp.compare.comparison import LEGEND, Variant, entry_names, percentile, rows, shared_percentiles, titles
+from locust_tcp.compare.runs import TOTAL, WINDOW, Moment
 
 
 def text(variants: Sequence[Variant]) -> str:
     """Return the table and its legend for a terminal. Rows of the same name show it once."""
-    table = rows(variants)
-    widths = [max(map(len, column)) for column in zip(TITLES, *table, strict=True)]
+    table = [titles(variants), *rows(variants)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = []
     last = None
-    for row in (TITLES, *table):
+    for row in table:
         shown = ["" if row[0] == last else row[0], *row[1:]]
         last = row[0]
         cells = [
@@ -28,10 +28,10 @@ def text(variants: Sequence[Variant]) -> str:
 
 def page(variants: Sequence[Variant]) -> str:
     """Return a page of HTML: the table, bars of the percentiles, and lines of the histories."""
-    parts = [html_table(TITLES, rows(variants), texts=2), f"<p>{LEGEND}</p>"]
+    parts = [html_table(titles(variants), rows(variants), texts=2), f"<p>{LEGEND}</p>"]
     for name in (TOTAL, *entry_names(variants)):
         groups: dict[str, dict[str, float]] = {}
-        for label in PERCENTILES:
+        for label in shared_percentiles(variants):
             metric = percentile(label)
             bars = {variant.name: fmean(values) for variant in variants if (values := variant.values(name, metric))}
             if bars:
@@ -53,7 +53,7 @@ def _history_charts(variants: Sequence[Variant]) -> list[str]:
     charts = [line_chart("Requests per second", "seconds", rates)]
     are_current = all(run.has_current_percentiles for variant in variants for run in variant.runs if run.history)
     span = f"of the last {WINDOW} seconds" if are_current else "of all requests so far"
-    for label in ("50%", "95%"):
+    for label in [label for label in ("50%", "95%") if label in shared_percentiles(variants)]:
         lines = {
             name: [(each.second, each.percentiles[label]) for each in moments if label in each.percentiles]
             for name, moments in histories.items()

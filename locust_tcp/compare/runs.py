@@ -3,13 +3,14 @@
 import csv
 import io
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 TOTAL = "Aggregated"
 WINDOW = 10  # seconds: the span of Locust's current percentiles; rows closer together overlap
-PERCENTILES = ("50%", "66%", "75%", "80%", "90%", "95%", "98%", "99%", "99.9%", "100%")
+PERCENTILE = re.compile(r"\d+(\.\d+)?%")  # a column; a locustfile may choose its own
 
 STATS = "_stats.csv"
 HISTORY = "_stats_history.csv"
@@ -74,6 +75,11 @@ class Run:
     history: list[Moment]
     has_current_percentiles: bool = False
 
+    @property
+    def percentiles(self) -> list[str]:
+        """The percentiles that the run has, by their names, in the order of the CSV."""
+        return list(dict.fromkeys(name for entry in self.entries.values() for name in entry.percentiles))
+
     def intervals(self) -> list[tuple[Moment, Moment]]:
         """Return successive intervals of WINDOW seconds with all users and without a reset."""
         most = max((moment.users for moment in self.history), default=0)
@@ -119,7 +125,7 @@ def read(place: str) -> list[Run]:
 
 def _read(file: Path) -> Run:
     entries = {}
-    for row in _rows(file, ("Request Count", "Failure Count", "Requests/s", "Type", "Name", "50%", "95%", "99%")):
+    for row in _rows(file, ("Request Count", "Failure Count", "Requests/s", "Type", "Name")):
         name = row["Name"] if row["Name"] == TOTAL else f"{row['Type']} {row['Name']}".strip()
         count, failures, rate = (
             _number(file, row[column]) for column in ("Request Count", "Failure Count", "Requests/s")
@@ -140,7 +146,7 @@ def _read_history(file: Path) -> tuple[list[Moment], bool]:
     first = None
     has_names = False
     figures = ("Timestamp", "User Count", "Total Request Count", "Total Failure Count")
-    for row in _rows(file, (*figures, "Name", "50%")):
+    for row in _rows(file, (*figures, "Name")):
         has_names = has_names or row["Name"] != TOTAL
         if row["Name"] == TOTAL:
             second, users, requests, failures = (_number(file, row[column]) for column in figures)
@@ -182,4 +188,9 @@ def _number(file: Path, text: str) -> float:
 
 
 def _percentiles(file: Path, row: Mapping[str, str]) -> dict[str, float]:
-    return {name: _number(file, row[name]) for name in PERCENTILES if row.get(name, "N/A") not in ("N/A", "")}
+    """Return the percentiles of a row that were measured."""
+    return {
+        name: _number(file, text)
+        for name, text in row.items()
+        if PERCENTILE.fullmatch(name) and text not in ("N/A", "")
+    }

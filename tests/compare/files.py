@@ -7,10 +7,10 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from locust_tcp.compare.runs import PERCENTILES, TOTAL, Entry, Moment
+from locust_tcp.compare.runs import TOTAL, Entry, Moment
 from tests import kit
 
-# As Locust 2.47 writes them; upstream reports 99.99 % too.
+# As Locust 2.47 writes them
 REPORTED = ("50%", "66%", "75%", "80%", "90%", "95%", "98%", "99%", "99.9%", "99.99%", "100%")
 RESPONSES = ("Median Response Time", "Average Response Time", "Min Response Time", "Max Response Time")
 STATS_COLUMNS = (
@@ -38,7 +38,7 @@ def spread(p50: float | None) -> list[object]:
 
 def percentiles(p50: float) -> dict[str, float]:
     """Return those percentiles as `read` returns them."""
-    return {name: p50 * (1 + place) for place, name in enumerate(REPORTED) if name in PERCENTILES}
+    return {name: p50 * (1 + place) for place, name in enumerate(REPORTED)}
 
 
 Row = tuple[str, str, int, int, float | None]  # type, name, requests, failures, median
@@ -49,14 +49,16 @@ def write(file: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
         csv.writer(text).writerows([columns, *rows])
 
 
-def write_stats(file: Path, *rows: Row) -> Path:
-    """Write a requests CSV with some rows and their total."""
+def write_stats(file: Path, *rows: Row, reported: Sequence[str] = REPORTED) -> Path:
+    """Write a requests CSV with some rows, their total, and some of the percentiles."""
     total = ("", TOTAL, sum(row[2] for row in rows), sum(row[3] for row in rows), rows[-1][4])
+    places = [REPORTED.index(name) for name in reported]
     write(
         file,
-        STATS_COLUMNS,
+        [*STATS_COLUMNS[: -len(REPORTED)], *reported],
         [
-            [kind, name, count, failures, *[0] * 5, count / SECONDS, failures / SECONDS, *spread(p50)]
+            [kind, name, count, failures, *[0] * 5, count / SECONDS, failures / SECONDS]
+            + [spread(p50)[place] for place in places]
             for kind, name, count, failures, p50 in (*rows, total)
         ],
     )

@@ -1,12 +1,16 @@
 """python -m locust_tcp.compare as a command: what it prints, and one line for whatever is wrong."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from locust_tcp.compare import report
 from locust_tcp.compare.comparison import variants_of
+from tests import kit
 from tests.compare.files import FAILURES, LINE, WORD, compare, write_stats
 
 
@@ -75,3 +79,29 @@ def test_usage_explains_groups() -> None:
     assert done.returncode == 0
     assert "A A2 A3 : B B2 B3" in done.stdout
     assert compare().returncode == 2
+
+
+def compare_into(output: int, folder: Path) -> tuple[int, str]:
+    """Return the exit code and the errors of the command, which prints into a file descriptor and writes a page."""
+    command = (sys.executable, "-m", "locust_tcp.compare", "A", "B", "--html", "page.html")
+    environment = os.environ | {"PYTHONPATH": str(kit.KIT)}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, stdout=output, stderr=subprocess.PIPE, text=True, timeout=kit.PATIENCE
+    )
+    return done.returncode, done.stderr
+
+
+def test_a_reader_that_has_enough_ends_the_command_quietly(folder: Path) -> None:
+    reads, writes = os.pipe()
+    os.close(reads)  # as `head` that has ended
+    try:
+        assert compare_into(writes, folder) == (0, "")
+    finally:
+        os.close(writes)
+    assert (folder / "page.html").read_text()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_table_that_can_not_be_written_is_one_line(folder: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        assert compare_into(full.fileno(), folder) == (2, "compare: can't write the table: No space left on device\n")

@@ -7,9 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from locust_tcp.compare.comparison import METRICS, NOISE, REAL, TITLES, Variant, cell, number, rows, variants_of
+from locust_tcp.compare.comparison import (
+    METRICS,
+    NOISE,
+    REAL,
+    Variant,
+    cell,
+    number,
+    rows,
+    shared_percentiles,
+    titles,
+    variants_of,
+)
 from locust_tcp.compare.runs import TOTAL, Entry, Moment, Run, Unreadable
-from tests.compare.files import write_history, write_stats
+from tests.compare.files import REPORTED, write_history, write_stats
 
 
 def entry(requests: int = 100, failures: int = 0, p50: float | None = 1.0) -> Entry:
@@ -29,7 +40,7 @@ def steady(rates: Sequence[int], p50: float = 1.0, failures: int = 0) -> list[Mo
 
 
 def column(title: str) -> int:
-    return TITLES.index(title) - 2
+    return [metric.title for metric in METRICS].index(title)
 
 
 def cells(one: Variant, baseline: Variant, name: str = "TCP word") -> list[str]:
@@ -37,9 +48,44 @@ def cells(one: Variant, baseline: Variant, name: str = "TCP word") -> list[str]:
 
 
 def test_titles_name_every_column() -> None:
-    assert TITLES == ["name", "run", "requests", "failures", "req/s", "p50 ms", "p95 ms", "p99 ms", "max ms"]
     base = variant("A", {"TCP word": entry()})
-    assert {len(row) for row in rows([base, base])} == {len(TITLES)}
+    expected = ["name", "run", "requests", "failures", "req/s", "p50 ms", "p95 ms", "p99 ms", "max ms"]
+    assert titles([base, base]) == expected
+    assert {len(row) for row in rows([base, base])} == {len(expected)}
+
+
+OWN = ["50%", "90%", "99.9%", "99.99%"]  # a locustfile's own locust.stats.PERCENTILES_TO_REPORT
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "shown"),
+    [
+        (REPORTED, REPORTED, ["50%", "95%", "99%", "100%"]),
+        (OWN, OWN, OWN),
+        (OWN, REPORTED, OWN),
+        (REPORTED, ["100%", "50%", "80%"], ["50%", "80%", "100%"]),
+        (REPORTED, ["50%", "95%", "99%", "99.9%", "100%"], ["50%", "95%", "99%", "100%"]),
+        (["50%"], ["90%"], ["50%", "95%", "99%", "100%"]),  # nothing to compare
+        (REPORTED, [], ["50%", "95%", "99%", "100%"]),
+    ],
+)
+def test_the_percentiles_that_both_have_are_compared(
+    tmp_path: Path, mine: Sequence[str], theirs: Sequence[str], shown: list[str]
+) -> None:
+    word = ("TCP", "word", 300, 3, 0.25)
+    for name, reported in (("A", mine), ("B", theirs)):
+        write_stats(tmp_path / f"{name}_stats.csv", word, reported=reported)
+    variants = variants_of([f"{tmp_path}/A", f"{tmp_path}/B"])
+    names = ["max ms" if name == "100%" else f"p{name[:-1]} ms" for name in shown]
+    assert titles(variants) == ["name", "run", "requests", "failures", "req/s", *names]
+    if [name for name in mine if name in theirs]:
+        assert all("x1" in text for text in rows(variants)[1][-len(shown) :])
+
+
+def test_runs_without_any_time_do_not_hide_the_percentiles_of_the_others(tmp_path: Path) -> None:
+    write_stats(tmp_path / "A_stats.csv", ("TCP", "log", 300, 0, None))
+    write_stats(tmp_path / "B_stats.csv", ("TCP", "word", 300, 3, 0.25), reported=OWN)
+    assert shared_percentiles(variants_of([f"{tmp_path}/A", f"{tmp_path}/B"])) == OWN
 
 
 def test_the_baseline_has_no_ratio_and_the_others_have() -> None:

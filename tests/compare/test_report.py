@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page
 
 from locust_tcp.compare import report
 from locust_tcp.compare.chart import HEIGHT, WIDTH
-from locust_tcp.compare.comparison import LEGEND, METRICS, TITLES, Variant
+from locust_tcp.compare.comparison import LEGEND, METRICS, USUAL, Variant
 from locust_tcp.compare.runs import TOTAL, Entry, Run
 from tests.browser import chromium, chromium_for_tests, new_page
 from tests.compare.files import DOWNLOAD, LINE, MOMENTS, WORD, compare, write_history, write_stats
@@ -24,7 +24,7 @@ def variant(name: str, entries: dict[str, Entry]) -> Variant:
 
 def test_the_text_is_aligned() -> None:
     first = variant("A", {"TCP word": Entry(100, 0, 10.0, {}), "TCP a rather long name": Entry(71274, 3, 7127.4, {})})
-    second = variant("a longer variant", {"TCP word": Entry(150, 0, 15.0, {"50%": 0.0114})})
+    second = variant("a longer variant", {"TCP word": Entry(150, 0, 15.0, dict.fromkeys(USUAL, 0.0114))})
     table, legend = report.text([first, second]).split("\n\n")
     assert legend == LEGEND
     text = table.splitlines()
@@ -88,7 +88,7 @@ def test_the_page_shows_each_name_as_it_is(written: Path) -> None:
         assert f"TCP {name}" in shown
         assert f"TCP {name}: percentiles (ms)" in titles
     assert HOSTILE.replace("/", "") in shown
-    assert page.texts["th"] == TITLES
+    assert page.texts["th"] == ["name", "run", *(metric.title for metric in METRICS)]
     assert LEGEND in page.texts["p"]
 
 

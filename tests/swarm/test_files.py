@@ -71,6 +71,28 @@ def test_messages_without_a_reply_have_no_times(tmp_path: Path) -> None:
     assert line.split()[-4:] == ["-"] * 4
 
 
+OWN_PERCENTILES = """
+import locust.stats
+
+locust.stats.PERCENTILES_TO_REPORT = [0.5, 0.97, 0.999]
+"""
+
+
+def test_a_locustfiles_own_percentiles_are_compared(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN_PERCENTILES)
+    with kit.server(output=tmp_path / "server") as server:
+        files = ("-f", f"locustfile.py,{tmp_path}/own.py", "--csv", f"{tmp_path}/run")
+        with kit.program(
+            *(kit.LOCUST, *SWARM, *files, "--run-time", "2s", "--host", server.host), output=tmp_path / "locust"
+        ) as locust:
+            assert locust.ends() == 0
+    done = compare(tmp_path / "run", tmp_path / "run")
+    assert (done.returncode, done.stderr) == (0, "")
+    titles, _, other, *_ = done.stdout.splitlines()
+    assert re.split("  +", titles)[-3:] == ["p50 ms", "p97 ms", "p99.9 ms"]
+    assert other.split()[-5::2] == ["x1"] * 3
+
+
 # Each name is a row of each file. With so many the files outgrow the disk.
 MANY_NAMES = """
 import itertools
