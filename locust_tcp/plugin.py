@@ -92,6 +92,7 @@ def _init(environment: Environment, **_: Any) -> None:
         hooks.spawning_complete.add_listener(generator.reset)
     if is_worker:
         hooks.report_to_master.add_listener(generator.report)
+        gevent.spawn(patches.orphans.watch, environment)
         return
     hooks.worker_report.add_listener(generator.add_report)
     hooks.test_stop.add_listener(generator.log_verdict)

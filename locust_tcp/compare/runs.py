@@ -192,5 +192,5 @@ def _percentiles(file: Path, row: Mapping[str, str]) -> dict[str, float]:
     return {
         name: _number(file, text)
         for name, text in row.items()
-        if PERCENTILE.fullmatch(name) and text not in ("N/A", "")
+        if PERCENTILE.fullmatch(name or "") and text not in ("N/A", "")
     }

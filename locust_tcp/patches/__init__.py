@@ -11,6 +11,7 @@ from locust_tcp.patches import (
     csv_files,
     histograms,
     master,
+    orphans,
     page,
     percentiles,
     reports,
@@ -34,6 +35,7 @@ PATCHES = (  # each after those that it requires
     reports.HTML,
     page.PATCH,
     master.PATCH,
+    orphans.PATCH,
     request_event.PATCH,
     task_set.PATCH,
 )
