@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from locust.env import Environment
-from locust.stats import PERCENTILES_TO_REPORT, CachedResponseTimes, StatsCSV, StatsCSVFileWriter
+from locust.stats import PERCENTILES_TO_REPORT, RequestStats, StatsCSV, StatsCSVFileWriter
 
 from locust_tcp.patches import csv_files
 from tests import kit
@@ -27,16 +27,23 @@ def test_percentiles_of_whole_milliseconds_are_those_of_locust(milliseconds: lis
 
 
 def test_percentiles_of_the_last_seconds_are_those_of_locust_but_for_those_of_nothing() -> None:
-    entry, writer = logged([7]), StatsCSV(Environment(), [0.5, 1.0])
+    entry, writer = RequestStats().get("word", "TCP"), StatsCSV(Environment(), [0.5, 1.0])
 
-    def ours_and_locusts(*cached: CachedResponseTimes) -> tuple[list[Any], list[Any]]:
-        entry.response_times_cache = OrderedDict((int(time.time()) - 10, each) for each in cached)
+    def ours_and_locusts() -> tuple[list[Any], list[Any]]:
         theirs = upstream.stats.StatsCSV._percentile_fields(writer, entry, use_current=True)
         return writer._percentile_fields(entry, use_current=True), theirs
 
+    def cache() -> None:
+        entry.response_times_cache = OrderedDict()
+        entry._cache_response_times(int(time.time()) - 10)
+
+    cache()
+    entry.log(7, 0)
+    assert ours_and_locusts() == ([7, 7], [7, 7])
+    cache()
+    assert ours_and_locusts() == (["N/A", "N/A"], [0, 0])  # no reply for 10 s
+    entry.response_times_cache = OrderedDict()
     assert ours_and_locusts() == (["N/A", "N/A"], [0, 0])  # the first seconds of a run
-    assert ours_and_locusts(CachedResponseTimes({}, 0, 0)) == ([7, 7], [7, 7])
-    assert ours_and_locusts(CachedResponseTimes({7: 1}, 1, 0)) == (["N/A", "N/A"], [0, 0])  # no reply for 10 s
 
 
 def times_of_a_row(*milliseconds: float | None) -> set[str]:

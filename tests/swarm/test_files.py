@@ -122,11 +122,12 @@ def test_a_disk_that_fills_up_costs_the_files_and_not_the_run(tmp_path: Path, la
     disk.mkdir()
     (tmp_path / "names.py").write_text(MANY_NAMES)
     with kit.server(output=tmp_path / "server") as server:
-        command = (kit.LOCUST, "-f", f"{tmp_path}/names.py", *SWARM[:-2], "--run-time", "4s", "--host", server.host)
+        swarm = (*SWARM[:-2], "--run-time", "4s", "--stop-timeout", "5", "--host", server.host)
         files = ("--csv", f"{disk}/run", "--csv-full-history", last, f"{disk}/last")
         script = f'mount -t tmpfs -o size={DISK} tmpfs {disk} && exec "$@"'
         with kit.program(
-            *(*within, "bash", "-c", script, "bash", *command, *files), output=tmp_path / "locust"
+            *(*within, "bash", "-c", script, "bash", kit.LOCUST, "-f", f"{tmp_path}/names.py", *swarm, *files),
+            output=tmp_path / "locust",
         ) as locust:
             assert locust.ends() == 0
         lines, _, _ = server.totals()
