@@ -88,7 +88,7 @@ def _write_last_rows(writer: StatsCSVFileWriter) -> None:
             write(csv.writer(file))
             file.truncate()
             file.flush()
-    with _or_one_line(writer, writer.stats_history_csv_filehandle, is_whole=False):
+    with _or_one_line(writer, writer.stats_history_csv_filehandle, is_rewritten=False):
         writer._stats_history_data_rows(writer.stats_history_csv_writer, time.time())
         writer.stats_history_flush()
 
@@ -103,20 +103,20 @@ def _flush(self: StatsCSVFileWriter) -> None:
 
 
 @contextlib.contextmanager
-def _or_one_line(writer: StatsCSVFileWriter, file: TextIO | None = None, is_whole: bool = True) -> Iterator[None]:
+def _or_one_line(writer: StatsCSVFileWriter, file: TextIO | None = None, is_rewritten: bool = True) -> Iterator[None]:
     """Log one line where the disk is full.
 
     Args:
         writer: Whose files are written.
         file: The file, if it is written for the last time.
-        is_whole: Whether the file is worth nothing without its last rows: it is emptied then, so that
-            figures of an earlier second are not taken for those of the run.
+        is_rewritten: Whether the last rows replace those before. Without them the file is emptied, so
+            that nobody takes the figures of an earlier second for those of the run.
     """
     try:
         yield
     except OSError as error:
         _log_once(writer.base_filepath, error.strerror)
-        if file and is_whole:
+        if file and is_rewritten:
             with contextlib.suppress(OSError):
                 os.ftruncate(file.fileno(), 0)
         if file:  # Python writes what it still has in memory when the process ends
