@@ -109,8 +109,8 @@ def _or_one_line(writer: StatsCSVFileWriter, file: TextIO | None = None, is_rewr
     Args:
         writer: Whose files are written.
         file: The file, if it is written for the last time.
-        is_rewritten: Whether the last rows replace those before. Without them the file is emptied, so
-            that nobody takes the figures of an earlier second for those of the run.
+        is_rewritten: Whether the last rows replace those before. Without them the file is emptied:
+            figures of an earlier second are not those of the run.
     """
     try:
         yield
