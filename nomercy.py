@@ -148,9 +148,11 @@ class NoMercy(LoadTestShape):
         for finding in findings(self.search):
             logger.info("No mercy: %s", finding)
         prefix = self.options.csv_prefix
-        if prefix:
-            Path(f"{prefix}_limit.csv").write_text(limit_tab.csv(self.search), encoding="utf-8", newline="")
-            Path(f"{prefix}_limit.html").write_text(limit_tab.report(self.search), encoding="utf-8")
+        for name, text in ((".csv", limit_tab.csv), (".html", limit_tab.report)) if prefix else ():
+            try:
+                Path(f"{prefix}_limit{name}").write_text(text(self.search), encoding="utf-8", newline="")
+            except OSError as error:  # a disk that is full
+                logger.error("No mercy: can't write %s_limit%s: %s", prefix, name, error.strerror)
         found = any(step.interval.requests for step in self.search.steps)
         assert self.runner is not None
         self.runner.environment.process_exit_code = 0 if found else NOT_JUDGED  # failures are its purpose
