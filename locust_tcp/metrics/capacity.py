@@ -269,7 +269,9 @@ def _findings(search: CapacitySearch) -> Iterator[str]:
         f"percentile of {three_digits(best.interval.p95):g} ms; {percent(KNEE)} of it needs no more than "
         f"{_users(knee.users)}."
     )
-    yield _owner_of_goodput(search, best, knee)
+    owner = owner_of_goodput(search)
+    assert owner
+    yield owner[1]
 
 
 def _users(count: int) -> str:
@@ -328,21 +330,27 @@ def _owner_of_failures(search: CapacitySearch, step: LoadStep) -> str:
     return owner
 
 
-def _owner_of_goodput(search: CapacitySearch, best: LoadStep, knee: LoadStep) -> str:
+def owner_of_goodput(search: CapacitySearch) -> tuple[str, str] | None:
+    """Return whose limit the highest goodput is, in a word or two and in a sentence; None where there is none."""
+    best, knee = search.best, search.first(search.is_fast)
+    if best is None or knee is None:
+        return None
     most = search.outcomes[-1]
     fast = [step for step in search.outcomes if search.is_fast(step)]
     bound = [step for step in fast if step.generator_bound]
     if 2 * len(bound) >= len(fast):
         shown = best if best.generator_bound else bound[-1]
         why = shown.verdict.text if shown.verdict.level in (BUSY, SATURATED) else f"{shown.verdict.evidence}."
-        return f"The goodput is Locust's limit, and the service's is still unknown. With {_users(shown.users)}: {why}"
+        with_users = f"With {_users(shown.users)}: {why}"
+        return "Locust's", f"The goodput is Locust's limit, and the service's is still unknown. {with_users}"
     if best is most and search.grows_at(most):
         grew = f"the goodput still grew at {_users(most.users)}"
-        return f"No limit was found{f': {grew}' if search.may_compare(most) else ''}. Allow more: --max-users."
+        why = f": {grew}" if search.may_compare(most) else ""
+        return "no limit was found", f"No limit was found{why}. Allow more: --max-users."
     if best.verdict.network:
-        return f"The goodput is not known to be the service's limit. {best.verdict.network}"
+        return "not known", f"The goodput is not known to be the service's limit. {best.verdict.network}"
     if best.machine_cpu >= MACHINE_BUSY:
-        return (
+        return "Locust's machine's", (
             f"The goodput is the limit of Locust's machine: {best.machine_cpu:.0f} % of all its cores were busy. Run "
             f"Locust and the service on different machines."
         )
@@ -350,7 +358,7 @@ def _owner_of_goodput(search: CapacitySearch, best: LoadStep, knee: LoadStep) ->
     shown = max((step for step in fast if not step.generator_bound), key=_goodput)
     evidence = f"Meanwhile, with {_users(shown.users)}: {shown.verdict.evidence}."
     if beyond and beyond.users >= FLAT_USERS * knee.users and _goodput(beyond) < GROWTH * _goodput(best):
-        return (
+        return "the service's", (
             f"The goodput is the service's limit: from {knee.users} to {_users(beyond.users)} it went from "
             f"{_goodput(knee):.0f} to {_goodput(beyond):.0f} requests/s, and the 95th percentile from "
             f"{three_digits(knee.interval.p95):g} to {three_digits(beyond.interval.p95):g} ms. {evidence}"
@@ -358,4 +366,4 @@ def _owner_of_goodput(search: CapacitySearch, best: LoadStep, knee: LoadStep) ->
     grew = ""
     if search.may_compare(best):
         grew = f": at {_users(best.users)} it {'still grew' if search.grows_at(best) else 'no longer grew'}"
-    return f"Whose limit the goodput is, is not known{grew}. {evidence}"
+    return "not known", f"Whose limit the goodput is, is not known{grew}. {evidence}"

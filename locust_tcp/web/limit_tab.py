@@ -15,9 +15,11 @@ from locust_tcp.metrics.capacity import (
     findings,
     goodput_text,
     has_failed,
+    owner_of_goodput,
 )
 from locust_tcp.metrics.generator import BUSY, ROOM, SATURATED, UNKNOWN
 from locust_tcp.metrics.rounding import three_digits
+from locust_tcp.metrics.thresholds import percent
 from locust_tcp.web.report import Report, heading
 from locust_tcp.web.tabs import add_tab, card, cards, charts, csv_text
 
@@ -35,6 +37,8 @@ COLUMNS = {
     "load": "Load generator",
 }
 NOT_COUNTED = "tried twice, the better step counts"
+SETTLING = 4.0  # seconds of each step that are not measured, about
+OWNERS = {"the service's": "good", "no limit was found": ""}  # the colours of their boxes; a warning for all others
 LEVELS = {UNKNOWN: "unknown", ROOM: "room", BUSY: "little room", SATURATED: "saturated"}
 
 
@@ -78,20 +82,28 @@ def answers(search: CapacitySearch) -> list[str]:
     boxes = []
     if not search.is_over:
         done, last = len(search.steps), search.steps[-1]
-        left = f"{last.users} users: {last.interval.goodput:.0f} requests/s"
-        boxes.append(card("The search", f"step {done + 1} of at most {MOST_STEPS + MOST_REPEATS}", left, "warn"))
+        most_steps = MOST_STEPS + MOST_REPEATS
+        left = (most_steps - done) * (last.interval.seconds + SETTLING)
+        detail = f"{last.users} users made {last.interval.goodput:.0f} requests/s; at most about {left:.0f} s more"
+        boxes.append(card("The search", f"step {done + 1} of at most {most_steps}", detail, "warn"))
     gap = search.gap(has_failed)
     if gap is None:
         boxes.append(card("Failures begin", "not yet", f"none with up to {most} users", "good"))
     else:
         low, high = gap
-        boxes.append(card("Failures begin", f"at {high} users", f"{low} had none" if low else "even there", "bad"))
+        where = f"between {low} and {high} users" if low else f"at {high} users"
+        failed = search.first(has_failed)
+        share = f"{percent(failed.interval.fail_ratio)} failed with {high}" if failed else ""
+        boxes.append(card("Failures begin", where, f"{share}, none with {low}" if low else share, "bad"))
     best, knee = search.best, search.first(search.is_fast)
     if best and knee:
         detail = f"at {best.users} users; {knee.users} are enough for {KNEE:.0%} of it"
         boxes.append(card("Highest goodput", goodput_text(best), detail, "good"))
         p95 = three_digits(best.interval.p95)
         boxes.append(card("95 of 100 replies come within", f"{p95:g} ms", f"at {best.users} users"))
+    owner = owner_of_goodput(search) if search.is_over else None
+    if owner:
+        boxes.append(card("Whose limit is the goodput?", *owner, OWNERS.get(owner[0], "warn")))
     return boxes
 
 

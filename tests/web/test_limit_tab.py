@@ -85,7 +85,7 @@ def test_the_report_is_a_page_in_which_texts_of_failures_are_only_texts() -> Non
 def test_the_panel_has_the_answers_the_findings_and_two_drawings_with_the_marks() -> None:
     search = explore(5, 640, pool_of(20))
     page = Parsed(panel(search))
-    assert page.texts["b"] == ["at 21 users", "200 requests/s", "10 ms"]
+    assert page.texts["b"] == ["between 20 and 21 users", "200 requests/s", "10 ms", "the service's"]
     assert page.texts["p"] == findings(search)
     for drawing in pictures(search):
         marks = [each for each in ElementTree.fromstring(drawing).iter() if each.get("class") == "mark" and each.text]
