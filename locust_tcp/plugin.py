@@ -4,23 +4,25 @@ This is the only module that adds listeners and options. All of it serves users 
 nothing of it runs at a request.
 """
 
+import argparse
 import contextlib
 import functools
 import signal
-from typing import Any
+from typing import Any, cast
 
 import gevent
 from locust import events
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
+from locust.exception import RPCError
 from locust.runners import WorkerRunner
 
 from locust_tcp import patches
 from locust_tcp.metrics.generator import LoadGenerator
 from locust_tcp.metrics.history import History
 from locust_tcp.metrics.snapshot import StatsCollector
-from locust_tcp.metrics.thresholds import Judge, Thresholds
 from locust_tcp.patches.page import add_to_report, serve_unrounded
+from locust_tcp.metrics.thresholds import EXAMPLES, Judge, Thresholds
 from locust_tcp.transport.connection import Connection
 from locust_tcp.transport.timestamps import keep_arrival_times
 from locust_tcp.user import forget_addresses
@@ -37,6 +39,23 @@ def install() -> None:
     events.test_start.add_listener(forget_addresses)
 
 
+# Locust's page takes a digit of a dest for a word of its own: it would send the value of a max_p95 as max_p9_5.
+PERCENTILES = (
+    ("--max-p50", "max_median", "median"),
+    ("--max-p95", "max_percentile", "95th percentile"),
+    ("--max-p99", "max_two_nines", "99th percentile"),
+    ("--max-p999", "max_three_nines", "99.9th percentile"),
+)
+
+
+class _Joined(argparse.Action):
+    """Joins the values of a repeated option to one text: Locust's form takes the items of an empty list for int."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        earlier = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, f"{earlier}, {values}" if earlier else values)
+
+
 def _add_options(parser: LocustArgumentParser) -> None:
     # The page can start a load test on any host: by default only this machine reaches it.
     parser.set_defaults(web_host="127.0.0.1")
@@ -46,18 +65,26 @@ def _add_options(parser: LocustArgumentParser) -> None:
         default=Thresholds.max_fail_ratio,
         help="threshold: the share of requests that may fail, such as 0.01; 1: no threshold",
     )
-    parser.add_argument(
-        "--max-p95",
-        dest="max_percentile",  # Locust's page would send the value of a max_p95 as max_p9_5
-        type=form.number("milliseconds", zero=True),
-        default=Thresholds.max_p95,
-        help="threshold: the 95th percentile of the response times in milliseconds; 0: no threshold",
-    )
+    for flag, dest, words in PERCENTILES:
+        parser.add_argument(
+            flag,
+            dest=dest,
+            type=form.number("milliseconds", zero=True),
+            default=0.0,
+            help=f"threshold: the {words} of the response times in milliseconds; 0: no threshold",
+        )
     parser.add_argument(
         "--min-rps",
         type=form.number("requests per second", zero=True),
         default=Thresholds.min_goodput,
         help="threshold: goodput, the successful requests per second; 0: no threshold",
+    )
+    parser.add_argument(
+        "--threshold",
+        type=form.thresholds,
+        action=_Joined,
+        default="",
+        help=f"other thresholds, with commas between them: {EXAMPLES}; each may begin with a row's name",
     )
     parser.add_argument(
         "--accept-saturation",
@@ -93,6 +120,9 @@ def _init(environment: Environment, **_: Any) -> None:
     if is_worker:
         hooks.report_to_master.add_listener(generator.report)
         gevent.spawn(patches.orphans.watch, environment)
+        report_now = functools.partial(_report_now, cast(WorkerRunner, environment.runner))
+        for hook in (hooks.spawning_complete, hooks.test_stopping, hooks.test_stop, hooks.quitting):
+            hook.add_listener(report_now)
         return
     hooks.worker_report.add_listener(generator.add_report)
     hooks.test_stop.add_listener(generator.log_verdict)
@@ -113,11 +143,22 @@ def _init(environment: Environment, **_: Any) -> None:
     judge = Judge(environment)
     hooks.test_start.add_listener(judge.reset)
     hooks.reset_stats.add_listener(judge.stats_reset)
-    hooks.worker_report.add_listener(judge.take_start)
+    hooks.worker_report.add_listener(judge.add_report)
     hooks.spawning_complete.add_listener(judge.all_users_spawned)
-    # A headless run sets its exit code at the end, when the last reports of workers have arrived.
-    headless = environment.parsed_options and environment.parsed_options.headless
-    (hooks.quitting if headless else hooks.test_stop).add_listener(judge.finish)
+    hooks.test_stopping.add_listener(judge.users_stop)
+    hooks.test_stop.add_listener(judge.test_stopped)
+    hooks.quitting.add_listener(judge.quit)
+
+
+def _report_now(worker: WorkerRunner, **_: Any) -> None:
+    """Send a report to the master, besides those of every three seconds.
+
+    So the master knows what happened before this moment and what after, however short the test is.
+    """
+    data: dict[str, Any] = {}
+    worker.environment.events.report_to_master.fire(client_id=worker.client_id, data=data)
+    with contextlib.suppress(RPCError):  # Locust's next report says that the master can't be reached
+        worker.send_message("stats", data)  # as Locust's own reports
 
 
 def _interrupt_main_greenlet() -> None:

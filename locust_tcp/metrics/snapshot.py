@@ -2,11 +2,11 @@
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 from locust.env import Environment
 from locust.runners import WORKER_REPORT_INTERVAL, MasterRunner
@@ -26,6 +26,18 @@ def percentile(histogram: Histogram, fraction: float) -> float:
     return float(calculate_response_time_percentile(histogram, histogram.total(), fraction))  # type: ignore[arg-type]
 
 
+class Row(NamedTuple):
+    """The counts of one row of Locust's statistics. In the row of connects, successful ones count."""
+
+    requests: int
+    failures: int
+    response_times: Histogram
+
+
+Rows = Mapping[tuple[str, str], Row]
+"""The rows, each by its type and name."""
+
+
 @dataclass(frozen=True)
 class Interval:
     """The requests of an interval.
@@ -39,6 +51,7 @@ class Interval:
         failures: The number of failed requests.
         response_times: The response times of the requests.
         errors: The number of failures by their text.
+        rows: The same, for each row of the statistics.
     """
 
     seconds: float
@@ -46,6 +59,15 @@ class Interval:
     failures: int
     response_times: Histogram = field(repr=False)
     errors: Counter[str]
+    rows: Rows = field(default_factory=dict, repr=False, compare=False)
+
+    def of_row(self, name: str) -> "Interval":
+        """Return the interval of the rows of a name, which may be preceded by their type: `word`, `TCP word`."""
+        rows = [row for (kind, own), row in self.rows.items() if name in (own, f"{kind} {own}")]
+        times = sum((row.response_times for row in rows), Counter[float]())
+        return Interval(
+            self.seconds, sum(row.requests for row in rows), sum(row.failures for row in rows), times, Counter()
+        )
 
     @property
     def goodput(self) -> float:
@@ -73,7 +95,7 @@ class Snapshot:
 
     Attributes:
         at: The moment in seconds, on time.monotonic's clock.
-        requests: As in Interval; so are `failures`, `response_times` and `errors`.
+        requests: As in Interval; so are `failures`, `response_times`, `errors` and `rows`.
     """
 
     at: float
@@ -81,6 +103,7 @@ class Snapshot:
     failures: int
     response_times: Histogram = field(repr=False)
     errors: Counter[str]
+    rows: Rows = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, stats: RequestStats) -> "Snapshot":
@@ -92,16 +115,25 @@ class Snapshot:
         requests, failures = self.requests, self.failures
         response_times: Counter[Any] = self.response_times.copy()
         texts = self.errors.copy()
+        rows = dict(self.rows)
         for entry in entries:
             failures += entry.num_failures
-            if (entry.method, entry.name) == (REQUEST_TYPE, CONNECT):
+            key = entry.method, entry.name
+            own: Counter[Any] = Counter(entry.response_times)
+            row = rows.get(key)
+            rows[key] = (
+                Row(row.requests + entry.num_requests, row.failures + entry.num_failures, row.response_times + own)
+                if row
+                else Row(entry.num_requests, entry.num_failures, own)
+            )
+            if key == (REQUEST_TYPE, CONNECT):
                 requests += entry.num_failures
             else:
                 requests += entry.num_requests
                 response_times.update(entry.response_times)
         for error in errors:
             texts[StatsError.parse_error(error.error)] += error.occurrences  # the text of the Failures tab
-        return Snapshot(at, requests, failures, response_times, texts)
+        return Snapshot(at, requests, failures, response_times, texts, rows)
 
     def since(self, earlier: "Snapshot") -> Interval:
         """Return the interval from an earlier snapshot to this one."""
@@ -111,11 +143,58 @@ class Snapshot:
             self.failures - earlier.failures,
             self.response_times - earlier.response_times,
             self.errors - earlier.errors,
+            {key: _difference(row, earlier.rows.get(key)) for key, row in self.rows.items()},
         )
+
+
+def _difference(row: Row, earlier: Row | None) -> Row:
+    if earlier is None:
+        return row
+    return Row(
+        row.requests - earlier.requests, row.failures - earlier.failures, row.response_times - earlier.response_times
+    )
 
 
 EMPTY = Snapshot(0.0, 0, 0, Counter(), Counter())
 """The statistics before any request."""
+
+
+def _add_report(snapshot: Snapshot, environment: Environment, report: Mapping[str, Any], at: float) -> Snapshot:
+    """Return a snapshot of the moment `at` with a worker's report added."""
+    entries = [StatsEntry.unserialize(entry, environment.stats) for entry in report["stats"]]
+    errors = [StatsError.unserialize(error) for error in report["errors"].values()]
+    return snapshot.plus(entries, errors, at)
+
+
+class Boundary:
+    """The statistics at a moment. On a master the first report of each worker since then completes them.
+
+    Workers report at the moments that matter (`report_now` in plugin.py), so that little else is in
+    such a report.
+
+    Attributes:
+        snapshot: The statistics.
+    """
+
+    def __init__(self, environment: Environment, *, is_reset: bool = False) -> None:
+        """Set a boundary now.
+
+        Args:
+            environment: The environment whose statistics are meant.
+            is_reset: Whether the statistics are about to be reset.
+        """
+        self._environment = environment
+        self._reported: set[str] = set()
+        now = Snapshot.of(environment.stats)
+        self.snapshot = Snapshot(now.at, 0, 0, Counter(), Counter()) if is_reset else now
+
+    def add_report(self, client_id: str, data: Mapping[str, Any]) -> bool:
+        """Add the first report of a worker; return whether it was one."""
+        is_first = client_id not in self._reported
+        if is_first:
+            self._reported.add(client_id)
+            self.snapshot = _add_report(self.snapshot, self._environment, data, self.snapshot.at)
+        return is_first
 
 
 class StatsCollector(PerEnvironment):
@@ -123,9 +202,6 @@ class StatsCollector(PerEnvironment):
 
     A master only has what its workers report, every few seconds. So its snapshots contain complete
     rounds: one report of each worker. An interval then covers the same time of every worker.
-
-    Attributes:
-        complete_since: When the first report of the last round arrived, on time.monotonic's clock.
     """
 
     def __init__(self, environment: Environment) -> None:
@@ -133,7 +209,6 @@ class StatsCollector(PerEnvironment):
         self._pending: dict[str, deque[tuple[float, dict[str, Any]]]] = {}  # reports of incomplete rounds
         self._last_report_at: dict[str, float] = {}
         self._last: Snapshot | None = None
-        self.complete_since = 0.0
 
     def snapshot(self) -> Snapshot | None:
         """Return the newest snapshot; None on a master that has no complete round yet."""
@@ -162,11 +237,8 @@ class StatsCollector(PerEnvironment):
         while all(self._pending.values()):
             arrivals, reports = zip(*(queue.popleft() for queue in self._pending.values()), strict=True)
             self._last = self._plus(self._last or EMPTY, reports, fmean(arrivals))
-            self.complete_since = min(arrivals)
 
     def _plus(self, snapshot: Snapshot, reports: Iterable[dict[str, Any]], at: float) -> Snapshot:
         for report in reports:
-            entries = [StatsEntry.unserialize(entry, self._environment.stats) for entry in report["stats"]]
-            errors = [StatsError.unserialize(error) for error in report["errors"].values()]
-            snapshot = snapshot.plus(entries, errors, at)
+            snapshot = _add_report(snapshot, self._environment, report, at)
         return snapshot

@@ -11,6 +11,7 @@ from flask import Response, jsonify, request
 from locust.argument_parser import default_args_dict, get_parser
 from locust.env import Environment
 
+from locust_tcp.metrics.thresholds import parse_all
 from locust_tcp.transport.tls import tls_context
 from locust_tcp.user import TcpUser, endpoint_of
 
@@ -43,6 +44,15 @@ def share(text: str) -> float:
     if value > 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to 1")
     return value
+
+
+def thresholds(text: str) -> str:
+    """Check thresholds with commas between them; an argparse type."""
+    try:
+        parse_all(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def ca_file(text: str) -> str | None:
@@ -113,7 +123,13 @@ def check_start_form(environment: Environment) -> None:
     def check() -> Response | None:
         if request.method != "POST" or not request.path.endswith("/swarm"):
             return None
-        errors = (_option_error(name, text) for name, text in request.form.items() if name != "host")
+        options = vars(environment.parsed_options) if environment.parsed_options else {}
+        errors = (
+            _option_error(name, text)
+            for name, value in request.form.items(multi=True)  # a field may occur several times
+            if name != "host"
+            for text in (value.split(",") if isinstance(options.get(name), list) else [value])  # as Locust splits it
+        )
         message = _host_error(environment, request.form.get("host")) or next(filter(None, errors), None)
         if message is None:
             return None
