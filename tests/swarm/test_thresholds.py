@@ -33,7 +33,12 @@ PACED = (*FEW, "--accept-saturation")
 BLOCKING = ("-f", "tests/swarm/blocking_locustfile.py", "--users", "8", "--run-time", f"{RUN_TIME}s")
 DELAYED = ("--fault", f"delay=1:{1000 * DELAY:.0f}")
 HALF_WRONG = ("--fault", "garble=0.5")
-LONGER = ("--processes", "2", "--users", "16", "--run-time", "8s")  # as workers report every three seconds
+ALL_WRONG = ("--fault", "garble=1")
+LONGER = ("--processes", "2", "--users", "16", "--run-time", "8s")  # workers report every three seconds ...
+SHORT = ("--processes", "2", "--users", "16", "--run-time", "2s")  # ... and a run may be shorter than that
+STAGES = ("-f", "locustfile.py,tests/swarm/stages_locustfile.py", "--wait", "0.05", "--accept-saturation")
+RAISING = ("-f", "locustfile.py,tests/swarm/raising_locustfile.py", *PACED[2:])
+NOTHING_LISTENS = ("--host", "tcp://127.0.0.1:1")  # a port that needs privileges: no test's server has it
 
 # The server's options, and Locust's
 SWARMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -50,7 +55,26 @@ SWARMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "half may fail": (("--fault", "delay=0.5:100", *HALF_WRONG), (*PACED, "--max-fail-ratio", "0.9", "--min-rps", "5")),
     "never all spawned": ((), (*PACED, "--users", "50", "--spawn-rate", "1", "--max-p95", "1000")),
+    "two processes, short": ((), (*PACED, *SHORT, "--max-p95", "1000", "--min-rps", "5")),
+    "two processes, short, failing": (HALF_WRONG, (*PACED, *SHORT, "--max-fail-ratio", "0.1")),
+    "nothing listens": ((), (*PACED, *NOTHING_LISTENS, "--max-p95", "5")),
+    "nothing listens, two processes": ((), (*PACED, *SHORT, *NOTHING_LISTENS, "--max-p95", "5")),
+    "all wrong": (ALL_WRONG, (*PACED, "--max-p95", "5000", "--min-rps", "0.1")),
+    "half wrong": (HALF_WRONG, (*PACED, "--max-p95", "5000")),
+    "half wrong, exit code": (HALF_WRONG, (*PACED, "--max-p95", "5000", "--exit-code-on-error", "7")),
+    "half of a row wrong": (HALF_WRONG, (*PACED, "--threshold", "word fail_ratio < 0.9")),
+    "raising": ((), (*RAISING, "--max-p95", "5000", "--max-fail-ratio", "0.5")),
+    "stages": (DELAYED, (*STAGES, "--max-p95", "5000", "--max-fail-ratio", "0")),
+    "stages, slow": (DELAYED, (*STAGES, "--max-p95", "50")),
+    "stages, two processes": (DELAYED, (*STAGES, "--processes", "2", "--max-p95", "50")),
+    "rows": (
+        DELAYED,
+        (*PACED, "--threshold", "word p50 < 50, connect p50 < 5000", "--threshold", "long line rps > 0.1, p(50)>50"),
+    ),
+    "no such row": (DELAYED, (*PACED, "--threshold", "wrd p50 < 5000")),
+    "percentiles": (DELAYED, (*PACED, "--max-p50", "50", "--max-p99", "5000", "--max-p999", "5000")),
     "saturated": ((), (*BLOCKING, "--max-p95", "1000")),
+    "saturated, slow": ((), (*BLOCKING, "--max-p50", "0.00001")),
     "saturated, accepted": ((), (*BLOCKING, "--max-p95", "1000", "--accept-saturation")),
     "saturated, accepted, few": ((), (*BLOCKING, "--min-rps", "1000", "--accept-saturation")),
     "saturated, few": ((), (*BLOCKING, "--min-rps", "1000")),
@@ -69,7 +93,7 @@ def swarms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, kit.P
         for name, (service, options) in SWARMS.items():
             folder = tmp_path_factory.mktemp("swarm")
             server = stack.enter_context(kit.server(*service, output=folder / "server"))
-            command = [*options, "--headless", "--host", server.host]
+            command = ["--headless", "--host", server.host, *options]
             if "--spawn-rate" not in options:
                 command += ["--spawn-rate", "100"]
             if "--processes" in options:
@@ -84,33 +108,43 @@ def swarms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, kit.P
 def lines(locust: kit.Program, code: int) -> list[str]:
     """Wait for a swarm's end and its exit code; return the lines about thresholds."""
     assert locust.ends() == code, locust.output
-    assert "Traceback" not in locust.output
+    assert "Traceback" not in locust.output or "a mistake in the locustfile" in locust.output
     return re.findall(r"Thresholds (.*)$", locust.output, re.MULTILINE)
 
 
+CONFIDENCE = r"\((\S+) to (\S+) ms with 95 % confidence\)"
+
+
 def test_thresholds_that_are_kept(swarms: dict[str, kit.Program]) -> None:
-    (line,) = lines(swarms["kept"], KEPT)
+    failures, latency, rate, line = lines(swarms["kept"], KEPT)
+    assert failures == "kept: 0 % of the requests failed, at most 0 %"
+    match = re.fullmatch(rf"kept: the 95th percentile was (\S+) ms {CONFIDENCE}, at most 1000 ms", latency)
+    assert match
+    assert 1000 * DELAY <= float(match[2]) <= float(match[1]) <= float(match[3])
+    assert re.fullmatch(r"kept: goodput was \S+ requests/s, at least 10", rate)
     match = re.fullmatch(r"kept, in (\d+) s with all users", line)
     assert match
     assert 1 <= int(match[1]) <= RUN_TIME + 1
 
 
 def test_a_threshold_of_latency_is_broken_with_figure_and_bound(swarms: dict[str, kit.Program]) -> None:
-    (line,) = lines(swarms["slow"], BROKEN)
-    match = re.fullmatch(r"broken: the 95th percentile was (\S+) ms, at most 50 ms", line)
+    failures, latency = lines(swarms["slow"], BROKEN)
+    assert failures.startswith("kept: ")
+    match = re.fullmatch(rf"broken: the 95th percentile was (\S+) ms {CONFIDENCE}, at most 50 ms", latency)
     assert match
-    assert float(match[1]) >= 1000 * DELAY
+    assert 1000 * DELAY <= float(match[2]) <= float(match[1])
 
 
 def test_a_threshold_of_goodput_is_broken_with_figure_and_bound(swarms: dict[str, kit.Program]) -> None:
-    (line,) = lines(swarms["few"], BROKEN)
+    _, line = lines(swarms["few"], BROKEN)
     match = re.fullmatch(r"broken: goodput was (\S+) requests/s, at least 100", line)
     assert match
     assert 0 < float(match[1]) <= USERS / DELAY
 
 
 def test_a_threshold_of_failures_is_broken_with_figure_and_bound(swarms: dict[str, kit.Program]) -> None:
-    (line,) = lines(swarms["failing"], BROKEN)
+    latency, line = lines(swarms["failing"], BROKEN)
+    assert latency.startswith("kept: the 95th percentile ")
     match = re.fullmatch(r"broken: (\S+) % of the requests failed, at most 10 %", line)
     assert match
     assert 30 < float(match[1]) < 70
@@ -119,13 +153,13 @@ def test_a_threshold_of_failures_is_broken_with_figure_and_bound(swarms: dict[st
 def test_each_broken_threshold_has_a_line(swarms: dict[str, kit.Program]) -> None:
     failures, latency, rate = lines(swarms["all"], BROKEN)
     assert failures.endswith("of the requests failed, at most 10 %")
-    assert latency.endswith("ms, at most 50 ms")
+    assert latency.endswith(", at most 50 ms")
     assert rate.endswith("requests/s, at least 100")
 
 
 def test_a_kept_threshold_is_exit_code_0_though_requests_failed(swarms: dict[str, kit.Program]) -> None:
-    (line,) = lines(swarms["half may fail"], KEPT)
-    assert line.startswith("kept, ")
+    *_, line = lines(swarms["half may fail"], KEPT)
+    assert re.fullmatch(r"kept, in \d+ s with all users", line)
 
 
 def test_requests_of_the_ramp_up_do_not_count(tmp_path: Path) -> None:
@@ -137,8 +171,8 @@ def test_requests_of_the_ramp_up_do_not_count(tmp_path: Path) -> None:
         locust.says(r"^TCP +connect +\d+ +[1-9]")  # nobody listens, and a part of the users is there
         assert "All users spawned" not in locust.output
         with peers.peer(peers.capitalizing, port):  # listens at once, as no program can
-            (line,) = lines(locust, KEPT)
-    assert line.startswith("kept, ")
+            *_, line = lines(locust, KEPT)
+    assert re.fullmatch(r"kept, in \d+ s with all users \(before that, [1-9]\d* requests failed\)", line)
     assert "connect: refused" in locust.output
 
 
@@ -156,26 +190,100 @@ def test_failures_with_all_users_count(tmp_path: Path) -> None:
 
 def test_without_requests_a_run_is_not_judged(tmp_path: Path) -> None:
     with peers.peer(peers.mute) as port:
-        command = (kit.LOCUST, *PACED, "--headless", "--host", f"tcp://127.0.0.1:{port}", "--max-p95", "1000")
+        options = (*PACED, "--spawn-rate", "100", "--host", f"tcp://127.0.0.1:{port}", "--max-p95", "1000")
+        command = (kit.LOCUST, "--headless", *options)
         with kit.program(*command, output=tmp_path / "locust") as locust:
             assert lines(locust, NOT_JUDGED) == ["not judged: no requests after all users were spawned"]
 
 
+def test_a_short_run_of_workers_is_judged(swarms: dict[str, kit.Program]) -> None:
+    *_, line = lines(swarms["two processes, short"], KEPT)
+    match = re.fullmatch(r"kept, in (\d+) s with all users", line)
+    assert match
+    assert int(match[1]) <= 3
+    (line,) = lines(swarms["two processes, short, failing"], BROKEN)
+    assert line.endswith("of the requests failed, at most 10 %")
+
+
+def test_nothing_that_succeeded_is_never_kept(swarms: dict[str, kit.Program]) -> None:
+    for name in ("nothing listens", "nothing listens, two processes"):
+        (line,) = lines(swarms[name], BROKEN)
+        assert re.fullmatch(r"broken: none of [1-9]\d* requests succeeded, mostly 'connect: refused'", line)
+    (line,) = lines(swarms["all wrong"], BROKEN)
+    assert re.fullmatch(r"broken: none of [1-9]\d* requests succeeded, mostly 'reply: wrong'", line)
+
+
+def test_a_kept_threshold_leaves_locusts_own_exit_code(swarms: dict[str, kit.Program]) -> None:
+    for name, code in (("half wrong", 1), ("half wrong, exit code", 7), ("half of a row wrong", 1)):
+        *_, line = lines(swarms[name], code)
+        assert re.fullmatch(
+            r"kept, in \d+ s with all users; but [1-9]\d* requests failed \(--max-fail-ratio says how many may\): "
+            "Locust's own exit code stands",
+            line,
+        )
+
+
+def test_exceptions_of_the_locustfile_count(swarms: dict[str, kit.Program]) -> None:
+    *_, line = lines(swarms["raising"], 1)
+    assert line.endswith(" s with all users; but the locustfile raised exceptions: Locust's own exit code stands")
+
+
+def test_a_load_shape_is_judged_as_a_whole(swarms: dict[str, kit.Program]) -> None:
+    *_, line = lines(swarms["stages"], KEPT)
+    match = re.fullmatch(r"kept, in (\d+) s with all users", line)
+    assert match
+    assert int(match[1]) >= 3, "longer than any of its stages"
+    for name in ("stages, slow", "stages, two processes"):
+        (line,) = lines(swarms[name], BROKEN)
+        assert line.startswith("broken: the 95th percentile was ")
+
+
+def test_a_threshold_of_a_row_names_it(swarms: dict[str, kit.Program]) -> None:
+    *others, word, connect = lines(swarms["rows"], BROKEN)
+    assert re.fullmatch(rf"broken: word: the 50th percentile was \S+ ms {CONFIDENCE}, below 50 ms", word)
+    assert [re.sub(r" was .*,", " was ...,", line) for line in others] == [
+        "kept: long line: goodput was ..., above 0.1",
+        "kept: the 50th percentile was ..., above 50 ms",
+    ]
+    assert re.fullmatch(
+        f"not judged: connect: the 50th percentile needs 6 requests with a response time, there were [0-{USERS}]|"
+        "not judged: connect: there were no such requests",
+        connect,
+    )
+    (line,) = lines(swarms["no such row"], NOT_JUDGED)
+    assert line == "not judged: wrd: there were no such requests"
+
+
+def test_a_percentile_of_too_few_requests_is_not_judged(swarms: dict[str, kit.Program]) -> None:
+    p50, p99, p999 = lines(swarms["percentiles"], BROKEN)
+    assert p50.startswith("broken: the 50th percentile was ")
+    for line, words in ((p99, "99th percentile needs 368"), (p999, "99.9th percentile needs 3,688")):
+        match = re.fullmatch(rf"not judged: the {words} requests with a response time, there were (\d+)", line)
+        assert match
+        assert int(match[1]) <= USERS * (RUN_TIME + 1) / DELAY
+
+
 def test_before_all_users_are_spawned_a_run_is_not_judged(swarms: dict[str, kit.Program]) -> None:
-    assert lines(swarms["never all spawned"], NOT_JUDGED) == ["not judged: no requests after all users were spawned"]
+    assert lines(swarms["never all spawned"], NOT_JUDGED) == ["not judged: the run ended before all users were spawned"]
 
 
 @needs_linux
-def test_a_saturated_locust_does_not_judge(swarms: dict[str, kit.Program]) -> None:
-    (line,) = lines(swarms["saturated"], NOT_JUDGED)
-    assert re.fullmatch(r"not judged: Locust is saturated: .* To judge all the same: --accept-saturation\.", line)
-    broken, not_judged = lines(swarms["saturated, few"], NOT_JUDGED)
-    assert broken.endswith("requests/s, at least 1000")
-    assert not_judged.startswith("not judged: Locust is saturated: ")
+def test_a_saturated_locust_judges_times_by_the_kernel_and_not_the_goodput(swarms: dict[str, kit.Program]) -> None:
+    latency, line = lines(swarms["saturated"], KEPT)
+    assert latency.startswith("kept: the 95th percentile was ")
+    assert line.startswith("kept, ")
+    (latency,) = lines(swarms["saturated, slow"], BROKEN)
+    assert latency.startswith("broken: the 50th percentile was ")
+    (rate,) = lines(swarms["saturated, few"], NOT_JUDGED)
+    assert re.fullmatch(
+        r"not judged: goodput was \S+ requests/s, at least 1000\. Locust is saturated: .* "
+        r"To judge all the same: --accept-saturation\.",
+        rate,
+    )
 
 
 def test_a_saturated_locust_judges_where_that_is_accepted(swarms: dict[str, kit.Program]) -> None:
-    (kept,) = lines(swarms["saturated, accepted"], KEPT)
+    *_, kept = lines(swarms["saturated, accepted"], KEPT)
     assert kept.startswith("kept, ")
     (broken,) = lines(swarms["saturated, accepted, few"], BROKEN)
     match = re.fullmatch(r"broken: goodput was (\S+) requests/s, at least 1000", broken)
@@ -189,7 +297,7 @@ def test_requests_that_fail_are_the_services_though_locust_is_saturated(swarms: 
 
 
 def test_workers_are_judged_together(swarms: dict[str, kit.Program]) -> None:
-    (line,) = lines(swarms["two processes kept"], KEPT)
+    _, line = lines(swarms["two processes kept"], KEPT)
     assert line.startswith("kept, ")
     (line,) = lines(swarms["two processes failing"], BROKEN)
     assert line.endswith("of the requests failed, at most 10 %")
@@ -232,16 +340,19 @@ def test_the_thresholds_of_the_start_form_are_judged_at_stop(tmp_path: Path) -> 
         web(output=tmp_path / "locust") as (locust, url),
     ):
 
-        def post(**thresholds: str) -> bool:
-            """Press Start; return whether the test started."""
+        def post(**thresholds: str | list[str]) -> bool:
+            """Press Start; return whether the test started. A list is a field that occurs several times."""
             form = {"user_count": "2", "spawn_rate": "10", "wait": "0.05", "host": server.host, **thresholds}
-            with urllib.request.urlopen(f"{url}swarm", urllib.parse.urlencode(form).encode()) as response:
+            with urllib.request.urlopen(f"{url}swarm", urllib.parse.urlencode(form, doseq=True).encode()) as response:
                 return bool(json.load(response)["success"])
 
         def stop() -> None:
             urllib.request.urlopen(f"{url}stop", b"").close()
 
         assert not post(max_fail_ratio="2")
+        assert not post(max_fail_ratio=["1", "2"])
+        assert not post(threshold="word p99 < 5, word")
+        assert "Test not started: threshold: 'word' is not a threshold such as 'word p99 < 5'" in locust.output
         assert post(max_fail_ratio="1")
         kit.eventually(lambda: requests(url) > 50)
         stop()
@@ -254,6 +365,26 @@ def test_the_thresholds_of_the_start_form_are_judged_at_stop(tmp_path: Path) -> 
         assert "Thresholds" not in locust.output
         stop()
         locust.says(r"Thresholds broken: \S+ % of the requests failed, at most 10 %")
+        assert locust.stop() == BROKEN, "the exit code is that of the last test"
+
+
+def test_after_a_reset_of_the_statistics_the_rest_is_judged(tmp_path: Path) -> None:
+    options = ("--autostart", "--users", "5", "--spawn-rate", "100", "--wait", "0.02", "--accept-saturation")
+    with (
+        kit.server(output=tmp_path / "server") as server,
+        web(
+            *options, "--max-fail-ratio", "0", "--min-rps", "10", "--host", server.host, output=tmp_path / "locust"
+        ) as (
+            locust,
+            url,
+        ),
+    ):
+        locust.says("All users spawned")
+        kit.eventually(lambda: requests(url) > 300)
+        urllib.request.urlopen(f"{url}stats/reset", b"").close()
+        kit.eventually(lambda: requests(url) > 20)
+        assert locust.stop() == KEPT, locust.output
+    assert re.search(r"Thresholds kept, in \d+ s with all users$", locust.output, re.MULTILINE)
 
 
 def requests(url: str) -> int:

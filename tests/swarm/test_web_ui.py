@@ -279,3 +279,14 @@ def test_the_baby_shows_why_its_requests_fail(page: Page, tmp_path: Path) -> Non
         assert all(row["# Requests"] == row["# Fails"] != "0" for row in rows)
         press(page, "Stop")
         await_state(page, "stopped")
+
+
+def test_each_threshold_of_the_form_is_judged(page: Page, tmp_path: Path) -> None:
+    # The page makes a field's name out of the option's: not every name comes back as it was.
+    fields = dict.fromkeys(("maxMedian", "maxPercentile", "maxTwoNines", "maxThreeNines"), "0.00001")
+    with swarm(page, tmp_path, {**GENTLE, **fields, "threshold": "word p51 < 0.01, p52 < 0.01"}) as (_, locust, _url):
+        kit.eventually(lambda: requests(page, "Aggregated") > 100)
+        press(page, "Stop")
+        await_state(page, "stopped")
+        for name in ("the 50th", "the 95th", "the 99th", "the 99.9th", "word: the 51st", "the 52nd"):
+            locust.says(rf"Thresholds broken: {name} percentile was ")
