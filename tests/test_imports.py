@@ -11,7 +11,8 @@ from tests import kit
 NETWORK = ("flask", "socket", "gevent.socket")
 RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "capserver": ((), ("locust", "gevent", "locust_tcp")),
-    "locust_tcp/compare": (("compare",), ("locust",)),
+    "locust_tcp/compare": (("compare", "metrics.evidence"), ("locust",)),
+    "locust_tcp/metrics/evidence.py": ((), ("locust", *NETWORK)),
     "locust_tcp/transport": (("transport",), ("locust",)),
     "locust_tcp/metrics": (("metrics", "version", "transport.errors"), NETWORK),
     "locust_tcp/patches": (("patches", "metrics.rounding"), ()),

@@ -12,13 +12,18 @@ from pathlib import Path
 from statistics import fmean
 
 from locust_tcp.compare.runs import TOTAL, Entry, Moment, Run, Unreadable, read
-from locust_tcp.compare.welch import differ
+from locust_tcp.compare.welch import MIN_SAMPLES, differ, margin
+from locust_tcp.metrics.evidence import ranks, samples_needed
 
 REAL, NOISE, UNKNOWN = "*", "~", ""
+FEW = "few"
 LEGEND = (
     f"x is the ratio to the baseline: {REAL} is worth believing, {NOISE} may be noise (Welch's t-test, 95 %). "
     "Without a mark there are too few samples: run each variant three times or more, "
-    "or for a minute with --csv-full-history."
+    "or for a minute with --csv-full-history. "
+    "In brackets: where a percentile lies with 95 % confidence, by the spread of three runs or more, or else by order "
+    f"statistics. {FEW}: the requests are too few for the percentile. The 95th needs {samples_needed(0.95)}, "
+    f"the 99th {samples_needed(0.99)}."
 )
 
 
@@ -30,17 +35,29 @@ class Metric:
         title: The heading.
         of: Returns the figure of a run's entry; NaN where it was not measured.
         is_count: Whether a longer run has more of it.
+        fraction: Of a percentile which one (0.95: the 95th); 0 for other metrics.
     """
 
     title: str
     of: Callable[[Entry], float]
     is_count: bool = False
+    fraction: float = 0.0
 
 
 def percentile(name: str) -> Metric:
     """Return the metric of a percentile, in milliseconds, by its name in the CSV, such as 95%."""
     title = "max ms" if name == "100%" else f"p{name.removesuffix('%')} ms"
-    return Metric(title, lambda entry: entry.percentiles.get(name, math.nan))
+    fraction = _share(name)
+    needed = samples_needed(fraction) if 0 < fraction < 1 else 0  # a maximum is what it is
+    return Metric(
+        title,
+        lambda entry: entry.percentiles.get(name, math.nan) if entry.requests >= needed else math.nan,
+        fraction=fraction if needed else 0.0,
+    )
+
+
+def _share(name: str) -> float:
+    return float(name.removesuffix("%")) / 100
 
 
 COUNTS = (
@@ -154,12 +171,38 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 999.5 or value == int(value) else f"{value:.3g}"
 
 
+def interval(entries: Sequence[Entry], metric: Metric) -> str:
+    """Return the confidence interval of a percentile, with a space before it; nothing where it is unknown.
+
+    Of one run the CSV has some of the sorted response times: its percentiles. Those next outside of the
+    ranks that enclose the true percentile are the interval. It is wider than one of all response times.
+    """
+    values = _known(map(metric.of, entries))
+    if len(values) >= MIN_SAMPLES:
+        half = margin(values)
+        return f" ({number(max(0.0, fmean(values) - half))}-{number(fmean(values) + half)})"
+    if len(entries) != 1 or not values:
+        return ""
+    (entry,) = entries
+    low, high = ranks(entry.requests, metric.fraction)
+    # Locust's percentile is the time that so many others precede.
+    times = {
+        min(int(_share(name) * entry.requests) + 1, entry.requests): time for name, time in entry.percentiles.items()
+    }
+    lower = max((time for rank, time in times.items() if rank <= low), default=None)
+    upper = min((time for rank, time in times.items() if rank >= high), default=None)
+    if upper is None:
+        return ""
+    return f" (up to {number(upper)})" if lower is None else f" ({number(lower)}-{number(upper)})"
+
+
 def cell(variant: Variant, baseline: Variant, entry: str, metric: Metric) -> str:
-    """Return a figure, its ratio to the baseline's, and the mark of the t-test."""
+    """Return a figure, its confidence interval, its ratio to the baseline's, and the mark of the t-test."""
     values, base = variant.values(entry, metric), baseline.values(entry, metric)
+    entries = [run.entries[entry] for run in variant.runs if entry in run.entries]
     if not values:
-        return "-"
-    text = number(fmean(values))
+        return FEW if metric.fraction and any(each.percentiles for each in entries) else "-"
+    text = number(fmean(values)) + (interval(entries, metric) if metric.fraction else "")
     if variant is baseline or not base:
         return text
     samples = values, base

@@ -32,4 +32,13 @@ def differ(one: Sequence[float], other: Sequence[float]) -> bool | None:
     if not parts:
         return True  # no spread at all
     freedom = int(sum(errors) ** 2 / parts + 1e-9)
-    return distance / math.sqrt(sum(errors)) > STUDENT[min(freedom, len(STUDENT)) - 1]
+    return distance / math.sqrt(sum(errors)) > _student(freedom)
+
+
+def margin(samples: Sequence[float]) -> float:
+    """Return how far from the samples' mean the true mean may lie, with 95 % confidence. Two samples are needed."""
+    return _student(len(samples) - 1) * math.sqrt(variance(samples) / len(samples))
+
+
+def _student(freedom: int) -> float:
+    return STUDENT[min(freedom, len(STUDENT)) - 1]

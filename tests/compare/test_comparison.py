@@ -2,17 +2,20 @@
 
 import math
 import random
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from locust_tcp.compare.comparison import (
+    FEW,
     METRICS,
     NOISE,
     REAL,
     Variant,
     cell,
+    interval,
     number,
     rows,
     shared_percentiles,
@@ -72,7 +75,7 @@ OWN = ["50%", "90%", "99.9%", "99.99%"]  # a locustfile's own locust.stats.PERCE
 def test_the_percentiles_that_both_have_are_compared(
     tmp_path: Path, mine: Sequence[str], theirs: Sequence[str], shown: list[str]
 ) -> None:
-    word = ("TCP", "word", 300, 3, 0.25)
+    word = ("TCP", "word", 40_000, 3, 0.25)  # enough for a 99.99th percentile
     for name, reported in (("A", mine), ("B", theirs)):
         write_stats(tmp_path / f"{name}_stats.csv", word, reported=reported)
     variants = variants_of([f"{tmp_path}/A", f"{tmp_path}/B"])
@@ -91,8 +94,10 @@ def test_runs_without_any_time_do_not_hide_the_percentiles_of_the_others(tmp_pat
 def test_the_baseline_has_no_ratio_and_the_others_have() -> None:
     base = variant("A", {"TCP word": entry(200, 10, 0.25)})
     other = variant("B", {"TCP word": entry(100, 25, 0.5)})
-    assert cells(base, base) == ["200", "10", "20", "0.25", "0.5", "0.75", "1"]
-    assert cells(other, base) == ["100 x0.5", "25 x2.5", "10 x0.5", "0.5 x2", "1 x2", "1.5 x2", "2 x2"]
+    assert [text.split(" (")[0] for text in cells(base, base)] == ["200", "10", "20", "0.25", "0.5", FEW, "1"]
+    assert [re.sub(r" \(.*\)", "", text) for text in cells(other, base)] == [
+        *("100 x0.5", "25 x2.5", "10 x0.5", "0.5 x2", "1 x2", FEW, "2 x2"),
+    ]
 
 
 def test_there_is_no_ratio_to_zero() -> None:
@@ -113,9 +118,9 @@ def test_failures_where_there_were_none_are_marked_too() -> None:
 
 
 def test_what_was_not_measured_is_a_dash() -> None:
-    base, other = variant("A", {"TCP word": entry(0, 0, None)}), variant("B", {"TCP word": entry(10, 0, 1.0)})
+    base, other = variant("A", {"TCP word": entry(0, 0, None)}), variant("B", {"TCP word": entry(1000, 0, 1.0)})
     assert cells(base, base) == ["0", "0", "0", "-", "-", "-", "-"]
-    assert cells(other, base)[3:] == ["1", "2", "3", "4"]
+    assert [text.split(" (")[0] for text in cells(other, base)[3:]] == ["1", "2", "3", "4"]
     assert cells(base, other)[3:] == ["-"] * 4
 
 
@@ -125,8 +130,47 @@ def test_runs_of_a_variant_are_averaged_and_tested() -> None:
         "B", *({"TCP word": entry(count, 0, p50)} for count, p50 in ((2000, 0.9), (2010, 1.0), (1990, 1.1)))
     )
     two = Variant("C", faster.runs[:2])
-    assert cells(faster, base)[:4] == [f"2,000 x2{REAL}", "0", f"200 x2{REAL}", f"1 x1{NOISE}"]
+    # 1.0 +- 4.303 x 0.1 / sqrt(3), by Student's t for two degrees of freedom
+    assert cells(faster, base)[:4] == [f"2,000 x2{REAL}", "0", f"200 x2{REAL}", f"1 (0.752-1.25) x1{NOISE}"]
+    assert cells(two, base)[3] == "0.95 x0.95", "two runs are too few for a spread"
     assert cells(two, base)[0] == "2,005 x2", "two runs are too few for a spread"
+
+
+@pytest.mark.parametrize(
+    ("requests", "p50", "p95", "p99"),
+    [
+        (5, FEW, FEW, FEW),
+        (6, "1 (up to 4)", FEW, FEW),
+        (71, "1 (up to 2)", FEW, FEW),
+        # The 64th and the last of 72 enclose the 95th percentile: the CSV has the 37th, the 69th and the last.
+        (72, "1 (up to 2)", "2 (1-4)", FEW),
+        # The 184th and the 196th of 200: the CSV has the 101st, the 191st, the 199th and the last.
+        (200, "1 (up to 2)", "2 (1-3)", FEW),
+        (367, "1 (up to 2)", "2 (1-3)", FEW),
+        (368, "1 (up to 2)", "2 (1-3)", "3 (2-4)"),
+    ],
+)
+def test_a_percentile_has_an_interval_or_too_few_requests(requests: int, p50: str, p95: str, p99: str) -> None:
+    base = variant("A", {"TCP word": entry(requests)})
+    assert cells(base, base)[3:] == [p50, p95, p99, "4"]
+
+
+def test_an_interval_of_one_run_encloses_the_true_percentile_as_often_as_promised(tmp_path: Path) -> None:
+    source = random.Random(1991)
+    true = -math.log(0.05)  # of the exponential distribution
+    trials, hits = 300, 0
+    for _ in range(trials):
+        times = sorted(source.expovariate(1.0) for _ in range(500))
+        columns = {name: times[min(499, int(5 * float(name[:-1])))] for name in ("90%", "95%", "98%", "100%")}
+        match = re.fullmatch(r" \((.*)-(.*)\)", interval([Entry(500, 0, 50.0, columns)], METRICS[column("p95 ms")]))
+        assert match
+        hits += float(match[1]) <= true <= float(match[2])
+    assert hits / trials >= 0.95
+
+
+def test_runs_with_too_few_requests_for_a_percentile_do_not_count() -> None:
+    base = variant("A", {"TCP word": entry(100, 0, 1.0)}, {"TCP word": entry(1000, 0, 2.0)})
+    assert cells(base, base)[5] == "6"
 
 
 def test_a_name_that_some_runs_have_is_averaged_over_these() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from locust_tcp.compare.welch import STUDENT, differ
+from locust_tcp.compare.welch import STUDENT, differ, margin
 
 ALPHA = 0.05
 
@@ -163,3 +163,8 @@ def test_of_a_hundred_equal_pairs_about_five_seem_to_differ(sides: tuple[tuple[i
 def test_a_real_difference_is_seen() -> None:
     assert alarms(500, (5, 100.0, 10.0), (5, 130.0, 10.0)) > 0.9
     assert alarms(500, (6, 100.0, 1.0), (6, 103.0, 1.0)) > 0.95
+
+
+def test_the_margin_of_a_mean_is_that_of_r() -> None:
+    # t.test(extra[group == 1]) of Student's sleep: mean 0.75, from -0.5297804 to 2.0297804
+    assert margin(SLEEP[0]) == pytest.approx(0.75 + 0.5297804, abs=1e-4)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from locust_tcp.compare.comparison import FEW
 from tests import kit
 from tests.browser import web
 from tests.compare.files import WORD, write_stats
@@ -58,7 +59,7 @@ def compare(*places: str | Path) -> list[list[str]]:
 
 def figures(text: str) -> tuple[float, float]:
     """Return the value of a cell and its ratio."""
-    match = re.fullmatch(r"([0-9.,]+)(?: x([0-9.e+]+)[*~]?)?", text)
+    match = re.fullmatch(r"([0-9.,]+)(?: \([^)]+\))?(?: x([0-9.e+]+)[*~]?)?", text)
     assert match, text
     return float(match[1].replace(",", "")), float(match[2] or "nan")
 
@@ -86,7 +87,11 @@ def test_connections_for_each_request_are_seen_beside_persistent_ones(tmp_path: 
     assert figures(row[2])[1] == pytest.approx(ratio, rel=0.01)
     assert ratio > 5
     for row in table:  # of a local service: times are below a millisecond, and not whole ones
-        assert 0 < figures(row[5])[0] <= figures(row[6])[0] <= figures(row[7])[0] <= figures(row[8])[0]
+        times = [figures(text)[0] for text in row[5:9] if text != FEW]
+        assert times[0] > 0
+        assert times == sorted(times)
+    assert {row[7] == FEW for row in table if row[0] == "TCP connect" and row[1] == "persistent"} == {True}
+    assert all(re.search(r" \(\S+-\S+\)", row[7]) for row in table if row[0] == "Aggregated")
 
     assert compare(tmp_path / "persistent", tmp_path / "per-request") == table, "prefixes are the same runs"
 
