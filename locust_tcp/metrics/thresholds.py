@@ -9,7 +9,8 @@ A percentile is judged by its figure and its evidence (evidence.py):
 - broken: the whole confidence interval lies beyond the bound. Chance is no explanation;
 - kept: the figure lies within the bound, and the samples are enough for a confidence interval;
 - not judged: the samples are too few, or the figure lies beyond the bound by no more than chance
-  explains.
+  explains, or the run was not steady: one part of it kept the threshold and the other broke it. The
+  figure of both then depends on how long the run was.
 """
 
 import logging
@@ -17,10 +18,11 @@ import math
 import operator
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import gevent
 from locust import log, runners
 from locust.env import Environment
 
@@ -46,6 +48,7 @@ FORM = re.compile(
     rf"\s*(?P<operator>[<>]=?)\s*(?P<bound>{NUMBER})"
 )
 EXAMPLES = "'word p99 < 5', 'fail_ratio < 0.01' or 'rps > 100'"
+FIRST_MIDDLE = 1.0  # seconds; a shorter run is not divided
 OUT_OF_REACH = 1e9  # requests: more than a run makes
 
 
@@ -110,25 +113,32 @@ class Threshold:
         # p99.9 as Locust has it: 0.999 and not 0.9990000000000001
         return cls(PERCENTILE, match["operator"], bound, round(float(match["percent"]) / 100, 12), row)
 
-    def find(self, interval: Interval, steady: Interval, doubts: Iterable[Doubt] = ()) -> Finding:
+    def find(
+        self, interval: Interval, loaded: Interval, doubts: Sequence[Doubt] = (), parts: Sequence[Interval] = ()
+    ) -> Finding:
         """Judge an interval.
 
         Args:
             interval: The requests.
-            steady: Those from which the goodput follows: until the users began to stop.
+            loaded: Those from which the goodput follows: until the users began to stop.
             doubts: Why figures may not be the service's.
+            parts: The interval in two parts; none where they are expected to differ.
         """
         if self.row:
-            interval, steady = interval.of_row(self.row), steady.of_row(self.row)
+            interval, loaded = interval.of_row(self.row), loaded.of_row(self.row)
+            parts = [part.of_row(self.row) for part in parts]
         if not interval.requests:
             return Finding(NOT_JUDGED, f"{self._prefix}there were no such requests")
         if interval.failures == interval.requests:
             return Finding(BROKEN, f"{self._prefix}{nothing_succeeded(interval)}")
         if self.metric == PERCENTILE:
             value = interval.percentile(self.fraction)
-            found = self._find_percentile(interval, value)
+            found = self._find_percentile(interval)
+            has_enough = all(part.response_times.total() >= samples_needed(self.fraction) for part in parts)
+            if has_enough and {self._find_percentile(part).code for part in parts} == {KEPT, BROKEN}:
+                found = self._find_unsteady(*parts)
         else:
-            value = interval.fail_ratio if self.metric == FAIL_RATIO else steady.goodput
+            value = interval.fail_ratio if self.metric == FAIL_RATIO else loaded.goodput
             code = KEPT if self._keeps(value) else BROKEN
             figure = (
                 f"{percent(value)} of the requests failed"
@@ -142,25 +152,31 @@ class Threshold:
                 return Finding(NOT_JUDGED, f"{found.text}. {doubt.reason}")
         return found
 
-    def _find_percentile(self, interval: Interval, value: float) -> Finding:
+    def _find_percentile(self, interval: Interval) -> Finding:
         times = interval.response_times
         evidence = Evidence.of(times, self.fraction)
-        count = evidence.samples
-        is_upper = self.operator.startswith("<")
-        name = f"{self._prefix}the {ordinal(100 * self.fraction)} percentile"
-        text = f"{name} was {three_digits(value):g} ms ({span(evidence)}), {self._bound}"
-        if not self._keeps(evidence.lower if is_upper else evidence.upper):
+        text = f"{self._name} was {self._time(interval)} ({span(evidence)}), {self._bound}"
+        if not self._keeps(evidence.lower if self.operator.startswith("<") else evidence.upper):
             return Finding(BROKEN, text)
         if not evidence.is_enough:
-            return Finding(
-                NOT_JUDGED,
-                f"{name} needs {samples_needed(self.fraction):,} requests with a response time, there were {count:,}",
-            )
-        if self._keeps(value):
+            needed = f"{samples_needed(self.fraction):,} requests with a response time"
+            return Finding(NOT_JUDGED, f"{self._name} needs {needed}, there were {evidence.samples:,}")
+        if self._keeps(interval.percentile(self.fraction)):
             return Finding(KEPT, text)
-        needed = evidence.samples_to_tell(times, self.bound)
-        advice = "no run would" if needed > OUT_OF_REACH else f"some {three_digits(needed):,.0f} requests would"
-        return Finding(NOT_JUDGED, f"{text}: with {count:,} requests that may be chance; {advice} tell")
+        count = evidence.samples_to_tell(times, self.bound)
+        advice = "no run would" if count > OUT_OF_REACH else f"some {three_digits(count):,.0f} requests would"
+        return Finding(NOT_JUDGED, f"{text}: with {evidence.samples:,} requests that may be chance; {advice} tell")
+
+    def _find_unsteady(self, first: Interval, rest: Interval) -> Finding:
+        times = f"{self._time(first)} in the first {first.seconds:.0f} s and {self._time(rest)} in the rest"
+        return Finding(NOT_JUDGED, f"{self._name} was {times}, {self._bound}: the run was not steady")
+
+    def _time(self, interval: Interval) -> str:
+        return f"{three_digits(interval.percentile(self.fraction)):g} ms"
+
+    @property
+    def _name(self) -> str:
+        return f"{self._prefix}the {ordinal(100 * self.fraction)} percentile"
 
     def _keeps(self, value: float) -> bool:
         return bool(OPERATORS[self.operator][0](value, self.bound))
@@ -232,12 +248,18 @@ class Thresholds:
         found += [Threshold(RPS, ">=", self.min_goodput)] if self.min_goodput else []
         return [*found, *self.others]
 
-    def find(self, interval: Interval, steady: Interval | None = None, doubts: Sequence[Doubt] = ()) -> list[Finding]:
+    def find(
+        self,
+        interval: Interval,
+        loaded: Interval | None = None,
+        doubts: Sequence[Doubt] = (),
+        parts: Sequence[Interval] = (),
+    ) -> list[Finding]:
         """Judge each threshold. Arguments as for `Threshold.find`."""
         thresholds = self.all()
         if thresholds and interval.requests and interval.failures == interval.requests:
             return [Finding(BROKEN, nothing_succeeded(interval))]  # which no other figure can make good
-        return [each.find(interval, steady or interval, doubts) for each in thresholds]
+        return [each.find(interval, loaded or interval, doubts, parts) for each in thresholds]
 
     def broken(self, interval: Interval) -> list[str]:
         """Return a line for each broken threshold, with figure and bound; failures come first."""
@@ -302,11 +324,9 @@ def doubts_about(
         doubts.append(Doubt(f"{missing} of the workers no longer report, so that not all users were there.", -1, -1))
     verdict = worst_verdict(processes, interval.p95)
     if verdict.level == SATURATED and not accept_saturation:
-        active = [stats for stats in processes.values() if stats.users or stats.exchanges]
-        is_true = (
-            all(stats.by_kernel and not stats.behind for stats in active)
-            and {kind for (kind, _), row in interval.rows.items() if row.response_times} <= {REQUEST_TYPE}
-        )  # fmt: skip
+        users = [stats for stats in processes.values() if stats.users or stats.exchanges]
+        kinds = {kind for (kind, _), row in interval.rows.items() if row.response_times}
+        is_true = kinds <= {REQUEST_TYPE} and all(stats.by_kernel and not stats.behind for stats in users)
         text = f"{verdict.text} To judge all the same: --accept-saturation."
         doubts.append(Doubt(text, 0 if is_true else 1, -1))
     return doubts
@@ -325,6 +345,8 @@ class Judge:
         self._users = 0  # how many were spawned when the interval began
         self._start: Boundary | None = None  # when all users were spawned
         self._stop: Boundary | None = None  # when they began to stop
+        self._middles: list[Boundary] = []  # 1, 2, 4, 8 ... seconds after the start
+        self._divider: gevent.Greenlet[..., None] | None = None
         self._processes_at_start: dict[str, GeneratorStats] = {}
         self._missing = 0
 
@@ -357,11 +379,13 @@ class Judge:
         """Complete the boundaries of the interval with a worker's report."""
         if self._start and self._start.add_report(client_id, data):
             self._processes_at_start = self._generator.processes()
-        if self._stop:
-            self._stop.add_report(client_id, data)
+        for boundary in (*self._middles, *filter(None, [self._stop])):
+            boundary.add_report(client_id, data)
 
     def users_stop(self, **_: Any) -> None:
         """End the interval of the goodput: the users begin to stop."""
+        if self._divider:
+            self._divider.kill()
         self._stop = Boundary(self._environment)
         runner = self._environment.runner
         self._missing = len(runner.clients.missing) if isinstance(runner, runners.MasterRunner) else 0
@@ -389,6 +413,18 @@ class Judge:
     def _begin(self, start: Boundary) -> None:
         self._start = start
         self._processes_at_start = self._generator.processes()
+        if self._divider:
+            self._divider.kill()
+        self._middles = []
+        self._divider = gevent.spawn(self._divide) if self._thresholds() else None
+
+    def _divide(self) -> None:
+        """Keep boundaries of which one will be near the middle, whenever the run ends. Never returns."""
+        pause = FIRST_MIDDLE
+        while True:
+            gevent.sleep(pause)
+            self._middles.append(Boundary(self._environment))
+            pause = FIRST_MIDDLE * 2 ** (len(self._middles) - 1)
 
     def _thresholds(self) -> list[Threshold]:
         """Return the thresholds to judge by; none with a load shape that judges by itself."""
@@ -419,7 +455,7 @@ class Judge:
         assert options is not None
         end = Snapshot.of(self._environment.stats)
         interval = end.since(self._start.snapshot)
-        steady = (self._stop.snapshot if self._stop else end).since(self._start.snapshot)
+        loaded = (self._stop.snapshot if self._stop else end).since(self._start.snapshot)
         if not interval.requests:
             return [Finding(NOT_JUDGED, "no requests after all users were spawned")]
         doubts = doubts_about(
@@ -428,7 +464,17 @@ class Judge:
             missing=self._missing,
             accept_saturation=options.accept_saturation,
         )
-        return Thresholds.of(self._environment).find(interval, steady, doubts)
+        return Thresholds.of(self._environment).find(interval, loaded, doubts, self._parts(end))
+
+    def _parts(self, end: Snapshot) -> list[Interval]:
+        """Return the interval in two parts of about the same length. Those of a load shape differ by intention."""
+        if self._start is None or not self._middles or self._environment.shape_class is not None:
+            return []
+        start = self._start.snapshot
+        middle = min(
+            (boundary.snapshot for boundary in self._middles), key=lambda each: abs(2 * each.at - start.at - end.at)
+        )
+        return [middle.since(start), end.since(middle)]
 
     def _keep(self) -> None:
         """Set the exit code of a run that kept its thresholds, unless Locust has another reason for its own."""
@@ -445,10 +491,11 @@ class Judge:
         if not all(thresholds.allow_failure(error.method, error.name) for error in errors):
             failed = sum(error.occurrences for error in errors)
             reasons.append(f"{failed:,} requests failed (--max-fail-ratio says how many may)")
-        if not reasons:
-            logger.info("Thresholds %s", text)
-            # Locust's own exit code is also about exceptions outside of users.
-            if environment.process_exit_code is None and not log.unhandled_greenlet_exception:
-                environment.process_exit_code = self._exit_code = KEPT
-        else:
+        if getattr(log, "unhandled_greenlet_exception", False):  # Locust's main function reads it too
+            reasons.append("something outside of the users raised an exception")
+        if reasons:
             logger.warning("Thresholds %s; but %s: Locust's own exit code stands", text, " and ".join(reasons))
+            return
+        logger.info("Thresholds %s", text)
+        if environment.process_exit_code is None:
+            environment.process_exit_code = self._exit_code = KEPT

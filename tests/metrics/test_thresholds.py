@@ -157,6 +157,24 @@ def test_a_percentile_is_judged_by_its_evidence(threshold: Threshold, measured: 
 
 
 @pytest.mark.parametrize(
+    ("first", "rest", "code"),
+    [
+        (times(ms1=500), times(ms9=500), NOT_JUDGED),  # it gets slow
+        (times(ms9=500), times(ms1=500), NOT_JUDGED),  # it has to warm up
+        (times(ms1=500), times(ms2=500), KEPT),
+        (times(ms6=500), times(ms9=500), BROKEN),
+        (times(ms1=500), times(ms9=2), KEPT),  # which is no evidence
+    ],
+)
+def test_a_run_that_was_not_steady_is_not_judged(first: Interval, rest: Interval, code: int) -> None:
+    both = first.response_times + rest.response_times
+    whole = Interval(20.0, both.total(), 0, both, Counter())
+    found = p(95, 5).find(whole, whole, parts=[first, rest])
+    assert found.code == code
+    assert ("in the first 10 s and " in found.text) == (code == NOT_JUDGED)
+
+
+@pytest.mark.parametrize(
     ("text", "threshold"),
     [
         ("p99 < 5", Threshold(PERCENTILE, "<", 5.0, 0.99)),

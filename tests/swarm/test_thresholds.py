@@ -6,9 +6,12 @@ All swarms of this file run at the same time: most of their time they wait.
 import contextlib
 import csv
 import io
+import itertools
 import json
 import re
+import socket
 import sys
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -186,6 +189,36 @@ def test_failures_with_all_users_count(tmp_path: Path) -> None:
             assert server.stop() == 0
             (line,) = lines(locust, BROKEN)
     assert re.fullmatch(r"broken: \S+ % of the requests failed, at most 0 %", line)
+
+
+def test_a_service_that_becomes_slow_is_not_judged_by_both_of_its_times(tmp_path: Path) -> None:
+    # Of 1500 quick replies and 1000 slow ones the median is quick.
+    answered = itertools.count(1)
+    count = 0
+
+    def tiring(sock: socket.socket) -> None:
+        nonlocal count
+        with sock.makefile("rb") as lines:
+            for line in lines:
+                count = next(answered)
+                if count > 1500:
+                    time.sleep(0.03)
+                sock.sendall(line.decode().upper().encode())
+
+    with peers.peer(tiring) as port:
+        options = ("--users", "10", "--spawn-rate", "100", "--wait", "0.02", "--accept-saturation", "--max-p50", "15")
+        command = (kit.LOCUST, "-f", "locustfile.py", "--headless", "--host", f"tcp://127.0.0.1:{port}", *options)
+        with kit.program(*command, output=tmp_path / "locust") as locust:
+            kit.eventually(lambda: count > 2500)
+            locust.process.terminate()
+            (line,) = lines(locust, NOT_JUDGED)
+    match = re.fullmatch(
+        r"not judged: the 50th percentile was (\S+) ms in the first \d+ s and (\S+) ms in the rest, "
+        "at most 15 ms: the run was not steady",
+        line,
+    )
+    assert match
+    assert float(match[1]) < 15 < 30 <= float(match[2])
 
 
 def test_without_requests_a_run_is_not_judged(tmp_path: Path) -> None:
