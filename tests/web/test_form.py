@@ -1,10 +1,14 @@
 """locust_tcp/web/form.py: the types of options. Whole forms are in tests/swarm/test_web_ui.py."""
 
 import argparse
+from unittest.mock import Mock, patch
 
 import pytest
+from flask import Flask
+from locust.argument_parser import LocustArgumentParser
+from locust.env import Environment
 
-from locust_tcp.web.form import number, share
+from locust_tcp.web.form import check_start_form, number, share, thresholds
 
 
 @pytest.mark.parametrize("text", ["0", "0.01", "1", "1e-3"])
@@ -30,3 +34,29 @@ def test_a_number_is_accepted(text: str, zero: bool) -> None:
 def test_what_is_no_number_is_refused(text: str, zero: bool, bound: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match=f"^'{text}' is not a number of seconds {bound}$"):
         number("seconds", zero=zero)(text)
+
+
+def test_thresholds_are_accepted_and_what_is_none_is_refused() -> None:
+    assert thresholds("word p99 < 5, rps > 1") == "word p99 < 5, rps > 1"
+    assert thresholds("") == ""
+    with pytest.raises(argparse.ArgumentTypeError, match=r"^'word' is not a threshold such as"):
+        thresholds("rps > 1, word")
+
+
+@pytest.mark.parametrize(
+    ("values", "bad"), [(["1"], ""), (["1", "2"], ""), (["1", "x"], "x"), (["1,2"], ""), (["1,y"], "y")]
+)
+def test_each_value_of_a_field_is_checked(values: list[str], bad: str) -> None:
+    parser = LocustArgumentParser()
+    parser.add_argument("--sizes", type=number("bytes"), nargs="+", default=[1.0])
+    environment = Environment(parsed_options=parser.parse_args([]))
+    app = Flask("page")
+    environment.web_ui = Mock(app=app)
+    with patch("locust_tcp.web.form.get_parser", return_value=parser):
+        check_start_form(environment)
+        answer = app.test_client().post("/swarm", data={"sizes": values})
+    if bad:
+        assert answer.json is not None
+        assert answer.json["message"] == f"sizes: {bad!r} is not a number of bytes above 0"
+    else:
+        assert answer.status_code == 404, "it reaches the page, which this one lacks"
