@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from locust.env import Environment
@@ -159,10 +160,11 @@ EMPTY = Snapshot(0.0, 0, 0, Counter(), Counter())
 """The statistics before any request."""
 
 
-def _add_report(snapshot: Snapshot, environment: Environment, report: Mapping[str, Any], at: float) -> Snapshot:
+def _add_report(snapshot: Snapshot, report: Mapping[str, Any], at: float) -> Snapshot:
     """Return a snapshot of the moment `at` with a worker's report added."""
-    entries = [StatsEntry.unserialize(entry, environment.stats) for entry in report["stats"]]
-    errors = [StatsError.unserialize(error) for error in report["errors"].values()]
+    # Releases of Locust unserialize in different ways. The attributes are the same.
+    entries: list[Any] = [SimpleNamespace(**entry) for entry in report["stats"]]
+    errors: list[Any] = [SimpleNamespace(**error) for error in report["errors"].values()]
     return snapshot.plus(entries, errors, at)
 
 
@@ -183,7 +185,6 @@ class Boundary:
             environment: The environment whose statistics are meant.
             is_reset: Whether the statistics are about to be reset.
         """
-        self._environment = environment
         self._reported: set[str] = set()
         now = Snapshot.of(environment.stats)
         self.snapshot = Snapshot(now.at, 0, 0, Counter(), Counter()) if is_reset else now
@@ -193,7 +194,7 @@ class Boundary:
         is_first = client_id not in self._reported
         if is_first:
             self._reported.add(client_id)
-            self.snapshot = _add_report(self.snapshot, self._environment, data, self.snapshot.at)
+            self.snapshot = _add_report(self.snapshot, data, self.snapshot.at)
         return is_first
 
 
@@ -240,5 +241,5 @@ class StatsCollector(PerEnvironment):
 
     def _plus(self, snapshot: Snapshot, reports: Iterable[dict[str, Any]], at: float) -> Snapshot:
         for report in reports:
-            snapshot = _add_report(snapshot, self._environment, report, at)
+            snapshot = _add_report(snapshot, report, at)
         return snapshot

@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -10,7 +11,7 @@ from locust.runners import WORKER_REPORT_INTERVAL, LocalRunner, MasterRunner
 from locust.stats import RequestStats
 
 from locust_tcp import TcpError
-from locust_tcp.metrics.snapshot import EMPTY, REQUEST_TYPE, Interval, Snapshot, StatsCollector
+from locust_tcp.metrics.snapshot import EMPTY, REQUEST_TYPE, Boundary, Interval, Snapshot, StatsCollector
 from locust_tcp.transport.errors import CONNECT, REFUSED, REPLY, TIMED_OUT, WRONG
 
 
@@ -190,3 +191,58 @@ def test_a_master_does_not_wait_for_a_worker_that_is_gone_and_adds_a_new_one(
     assert requests("b", "c") > after
     collector.reset()
     assert collector.snapshot() is None
+
+
+def report_of(stats: RequestStats) -> dict[str, Any]:
+    """A worker's report, as Locust makes it: what came since the one before."""
+    errors = stats.serialize_errors()
+    stats.errors.clear()
+    return {"stats": stats.serialize_stats(), "errors": errors}
+
+
+def test_a_boundary_of_a_master_has_the_first_report_of_each_worker() -> None:
+    environment = Environment()
+    workers = {"one": RequestStats(), "other": RequestStats()}
+
+    log(environment.stats, "word", 1.0)
+    boundary = Boundary(environment)
+    for stats in workers.values():
+        log(stats, "word", 2.0, TcpError(REPLY, WRONG))
+        log(stats, "line", 3.0)
+    first = {name: report_of(stats) for name, stats in workers.items()}
+    for stats in workers.values():
+        log(stats, "word", 4.0)
+    second = {name: report_of(stats) for name, stats in workers.items()}
+    assert [boundary.add_report("one", first["one"]), boundary.add_report("one", second["one"])] == [True, False]
+    assert boundary.add_report("other", first["other"])
+    assert (boundary.snapshot.requests, boundary.snapshot.failures) == (5, 2)
+    assert boundary.snapshot.errors == {"reply: wrong": 2}
+    assert boundary.snapshot.response_times == {1.0: 1, 2.0: 2, 3.0: 2}
+
+
+def test_a_boundary_at_a_reset_begins_at_nothing() -> None:
+    environment = Environment()
+    log(environment.stats, "word", 1.0)
+    assert Boundary(environment).snapshot.requests == 1
+    assert Boundary(environment, is_reset=True).snapshot.requests == 0
+
+
+def test_a_row_has_its_own_figures() -> None:
+    stats = RequestStats()
+    log(stats, "word", 1.0)
+    log(stats, "word", 2.0, TcpError(REPLY, WRONG))
+    log(stats, CONNECT, 9.0)
+    earlier = Snapshot.of(stats)
+    for kind in (REQUEST_TYPE, "GET"):
+        log(stats, "word", 3.0, kind=kind)
+    log(stats, CONNECT, 8.0)
+    log(stats, CONNECT, 8.0, TcpError(CONNECT, REFUSED))
+    found = Snapshot.of(stats).since(earlier)
+    rows = {name: found.of_row(name) for name in ("word", "TCP word", CONNECT, "none")}
+    assert {name: (row.requests, row.failures, row.response_times) for name, row in rows.items()} == {
+        "word": (2, 0, {3.0: 2}),
+        "TCP word": (1, 0, {3.0: 1}),
+        CONNECT: (2, 1, {8.0: 2}),
+        "none": (0, 0, {}),
+    }
+    assert rows["word"].seconds == found.seconds

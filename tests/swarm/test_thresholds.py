@@ -67,7 +67,7 @@ SWARMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "half wrong, exit code": (HALF_WRONG, (*PACED, "--max-p95", "5000", "--exit-code-on-error", "7")),
     "half of a row wrong": (HALF_WRONG, (*PACED, "--threshold", "word fail_ratio < 0.9")),
     "raising": ((), (*RAISING, "--max-p95", "5000", "--max-fail-ratio", "0.5")),
-    "stages": (DELAYED, (*STAGES, "--max-p95", "5000", "--max-fail-ratio", "0")),
+    "stages": (DELAYED, (*STAGES, "--max-p50", "5000", "--max-fail-ratio", "0")),
     "stages, slow": (DELAYED, (*STAGES, "--max-p95", "50")),
     "stages, two processes": (DELAYED, (*STAGES, "--processes", "2", "--max-p95", "50")),
     "rows": (
