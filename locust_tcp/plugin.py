@@ -21,8 +21,8 @@ from locust_tcp import patches
 from locust_tcp.metrics.generator import LoadGenerator
 from locust_tcp.metrics.history import History
 from locust_tcp.metrics.snapshot import StatsCollector
-from locust_tcp.patches.page import add_to_report, serve_unrounded
 from locust_tcp.metrics.thresholds import EXAMPLES, Judge, Thresholds
+from locust_tcp.patches.page import add_to_report, serve_unrounded
 from locust_tcp.transport.connection import Connection
 from locust_tcp.transport.timestamps import keep_arrival_times
 from locust_tcp.user import forget_addresses

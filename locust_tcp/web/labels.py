@@ -13,8 +13,12 @@ from locust_tcp.web.tabs import add_script
 
 LABELS = {  # of options whose names alone say too little
     "max_fail_ratio": "Most failures (share)",
+    "max_median": "Longest p50 (ms)",
     "max_percentile": "Longest p95 (ms)",
+    "max_two_nines": "Longest p99 (ms)",
+    "max_three_nines": "Longest p99.9 (ms)",
     "min_rps": "Least goodput (requests/s)",
+    "threshold": "Other thresholds",
     "accept_saturation": "Judge a saturated Locust",
     "tls_ca": "TLS authority (file)",
     "tls_verify": "TLS verification",
