@@ -26,7 +26,7 @@ from locust_tcp.patches.page import add_to_report, serve_unrounded
 from locust_tcp.transport.connection import Connection
 from locust_tcp.transport.timestamps import keep_arrival_times
 from locust_tcp.user import forget_addresses
-from locust_tcp.web import form, generator_tab, labels
+from locust_tcp.web import form, generator_tab, labels, thresholds_tab
 from locust_tcp.web.report import Report
 
 
@@ -141,6 +141,7 @@ def _init(environment: Environment, **_: Any) -> None:
     hooks.reset_stats.add_listener(history.reset)
 
     judge = Judge(environment)
+    thresholds_tab.add(environment, judge)
     hooks.test_start.add_listener(judge.reset)
     hooks.reset_stats.add_listener(judge.stats_reset)
     hooks.worker_report.add_listener(judge.add_report)

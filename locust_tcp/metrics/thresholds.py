@@ -349,11 +349,18 @@ class Judge:
         self._divider: gevent.Greenlet[..., None] | None = None
         self._processes_at_start: dict[str, GeneratorStats] = {}
         self._missing = 0
+        self._final: list[Finding] | None = None  # those of the test that was judged last
+
+    def state(self) -> tuple[list[Finding], bool]:
+        """Return what the judgement would be now, or was, and whether it is final. Empty without thresholds or test."""
+        if self._final is not None:
+            return self._final, True
+        return (self._findings() if self._is_due and self._thresholds() else []), False
 
     def reset(self, **_: Any) -> None:
         """Forget the run before: a test starts."""
         self._has_begun = self._is_due = True
-        self._start = self._stop = None
+        self._start = self._stop = self._final = None
         self._missing = 0
         if self._exit_code is not None:
             self._environment.process_exit_code = self._exit_code = None
@@ -437,7 +444,7 @@ class Judge:
         if not self._is_due or not self._thresholds():
             return
         self._is_due = False
-        findings = self._findings()
+        findings = self._final = self._findings()
         code = judge(findings)
         for level, words in ((KEPT, "kept"), (BROKEN, "broken"), (NOT_JUDGED, "not judged")):
             for finding in findings:

@@ -186,6 +186,23 @@ def test_times_below_a_millisecond_have_three_digits(page: Page, tmp_path: Path)
         assert row["min_response_time"] < 1
 
 
+def test_the_thresholds_tab_shows_what_is_kept_and_what_is_broken(page: Page, tmp_path: Path) -> None:
+    bounds = {"minRps": "1", "threshold": "word p99 < 0.000001"}
+    with swarm(page, tmp_path, GENTLE | bounds) as (_, locust, url):
+        show(page, "Thresholds")
+        verdicts = page.locator("#thresholds-panel b")
+        expect(verdicts).to_have_text(["at risk", "kept so far"])
+        # Locust keeps an answer for two seconds: one of before the start would show a test that is not running.
+        kit.eventually(lambda: page.request.get(f"{url}stats/requests").json()["state"] == "running")
+        page.reload()
+        expect(verdicts).to_have_text(["at risk", "kept so far"])
+        press(page, "Stop")
+        await_state(page, "stopped")
+        expect(verdicts).to_have_text(["broken", "kept"])
+        (broken,) = (row for row in table(page) if row["Verdict"] == "broken")
+        assert locust.says("Thresholds broken: (.*)$")[1] == broken["Figure and bound"]
+
+
 def test_the_load_generator_tab_shows_lag_and_verdict(page: Page, tmp_path: Path) -> None:
     with swarm(page, tmp_path, GENTLE) as (_, locust, url):
         show(page, "Load Generator")
@@ -199,7 +216,8 @@ def test_the_load_generator_tab_shows_lag_and_verdict(page: Page, tmp_path: Path
         assert 0 < float(row()["Lag p50 (ms)"]) <= float(row()["Lag p95 (ms)"]) <= float(row()["Lag p99 (ms)"])
 
         def seconds() -> float:
-            (tab,) = page.request.get(f"{url}stats/requests").json()["extended_stats"]
+            stats = page.request.get(f"{url}stats/requests").json()["extended_stats"]
+            (tab,) = (extra for extra in stats if extra["key"] == "generator")
             return sum(float(each["seconds"]) for each in tab["data"])
 
         kit.eventually(lambda: seconds() > 2)
