@@ -3,6 +3,7 @@
 A chart needs STYLE around it: a style inside an SVG would be a rule for the whole page.
 """
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -23,6 +24,7 @@ STYLE = """
 .chart text.title { font-size: 14px; font-weight: 600 }
 .chart path { stroke: currentColor; opacity: 0.2 }
 .chart path.mark { opacity: 0.6 }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 360px), 1fr)); gap: 12px }
 """
 
 Points = Sequence[tuple[float, float]]
@@ -123,6 +125,7 @@ def line_chart(
     log_x: bool = False,
     log_y: bool = False,
     marks: Mapping[float, str] | None = None,
+    x_words: Mapping[float, str] | None = None,
 ) -> str:
     """Draw lines.
 
@@ -133,6 +136,7 @@ def line_chart(
         log_x: Whether the x axis is logarithmic.
         log_y: Whether the y axis is logarithmic.
         marks: Places on the x axis, with a word for each.
+        x_words: What stands at places of the x axis, instead of its numbers.
 
     Returns:
         An SVG element.
@@ -151,8 +155,8 @@ def line_chart(
     top += LINE * len(ends)
     y = _Scale([y for _, y in points], HEIGHT - BOTTOM, top, log=log_y)
     parts = _frame(title, list(series), y)
-    for tick in x.ticks:
-        parts.append(f'<text x="{x(tick)}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{plain(tick)}</text>')
+    for place, word in (x_words or {tick: plain(tick) for tick in x.ticks}).items():
+        parts.append(f'<text x="{x(place)}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{escape(word)}</text>')
     parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 6}" text-anchor="end">{escape(x_title)}</text>')
     parts += legend
     for place, mark in numbered.items():
@@ -198,6 +202,11 @@ def bar_chart(title: str, groups: Mapping[str, Mapping[str, float]], *, log_y: b
     return _svg(parts)
 
 
+def charts(pictures: Iterable[str]) -> str:
+    """Return charts side by side, as far as there is room."""
+    return f'<div class="charts">{"".join(pictures)}</div>'
+
+
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
 <style>
@@ -209,6 +218,11 @@ div {{ overflow-x: auto }}
 table {{ border-collapse: collapse; margin: 16px 0; font-variant-numeric: tabular-nums }}
 th, td {{ padding: 3px 10px; border-bottom: 1px solid #8886; text-align: right; vertical-align: top }}
 th.text, td.text {{ text-align: left }}
+.verdict {{ font-size: 24px; line-height: 1.3; margin: 12px 0; padding: 10px 14px; overflow-wrap: anywhere }}
+.verdict small {{ display: block; font-size: 15px }}
+.worse {{ background: rgba(213, 94, 0, 0.3) }}
+.better {{ background: rgba(0, 158, 115, 0.3) }}
+.noise {{ opacity: 0.6 }}
 </style>
 <h1>{title}</h1>
 {body}
@@ -221,16 +235,24 @@ def document(title: str, parts: Iterable[str]) -> str:
     return PAGE.format(title=escape(title), style=STYLE, body="\n".join(parts))
 
 
-def html_table(titles: Sequence[str], rows: Iterable[Sequence[str]], texts: int = 0) -> str:
+def html_table(
+    titles: Sequence[str], rows: Iterable[Sequence[str]], texts: int = 0, kinds: Iterable[Sequence[str]] = ()
+) -> str:
     """Return a table in HTML.
 
-    The first `texts` columns and all cells of several words are aligned to the left.
+    The first `texts` columns and all cells of several words are aligned to the left. `kinds` are the classes of the
+    last cells of each row.
     """
 
-    def cells(tag: str, row: Sequence[str]) -> str:
-        kinds = (" class=text" if place < texts or text.count(" ") > 2 else "" for place, text in enumerate(row))
-        return "".join(f"<{tag}{kind}>{escape(text)}</{tag}>" for kind, text in zip(kinds, row, strict=True))
+    def cells(tag: str, row: Sequence[str], kinds: Sequence[str] = ()) -> str:
+        aligned = ("text" if place < texts or text.count(" ") > 2 else "" for place, text in enumerate(row))
+        padded = [*[""] * (len(row) - len(kinds)), *kinds]
+        classes = (" ".join(filter(None, pair)) for pair in zip(aligned, padded, strict=True))
+        return "".join(
+            f'<{tag} class="{each}">{escape(text)}</{tag}>' if each else f"<{tag}>{escape(text)}</{tag}>"
+            for each, text in zip(classes, row, strict=True)
+        )
 
     head = cells("th", titles)
-    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
+    body = "".join(f"<tr>{cells('td', *pair)}</tr>" for pair in itertools.zip_longest(rows, kinds, fillvalue=()))
     return f"<div><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"

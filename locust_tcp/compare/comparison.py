@@ -36,12 +36,14 @@ class Metric:
         of: Returns the figure of a run's entry; NaN where it was not measured.
         is_count: Whether a longer run has more of it.
         fraction: Of a percentile which one (0.95: the 95th); 0 for other metrics.
+        good: 1 where more is better, -1 where less is, 0 where neither is.
     """
 
     title: str
     of: Callable[[Entry], float]
     is_count: bool = False
     fraction: float = 0.0
+    good: int = -1
 
 
 def percentile(name: str) -> Metric:
@@ -60,10 +62,11 @@ def _share(name: str) -> float:
     return float(name.removesuffix("%")) / 100
 
 
+RATE = Metric("req/s", lambda entry: entry.rate, good=1)
 COUNTS = (
-    Metric("requests", lambda entry: entry.requests, is_count=True),
+    Metric("requests", lambda entry: entry.requests, is_count=True, good=0),  # a longer run is no better
     Metric("failures", lambda entry: entry.failures, is_count=True),
-    Metric("req/s", lambda entry: entry.rate),
+    RATE,
 )
 USUAL = ("50%", "95%", "99%", "100%")
 METRICS = (*COUNTS, *map(percentile, USUAL))
@@ -196,31 +199,90 @@ def interval(entries: Sequence[Entry], metric: Metric) -> str:
     return f" (up to {number(upper)})" if lower is None else f" ({number(lower)}-{number(upper)})"
 
 
+@dataclass(frozen=True)
+class Difference:
+    """How a figure of a variant differs from the baseline's.
+
+    Attributes:
+        name: The row of the statistics.
+        metric: The column.
+        figure: The variant's figure, the mean of its runs.
+        base: The baseline's.
+        is_real: Whether chance is no likely reason; None where the samples are too few to tell.
+        is_better: Whether the variant's figure is the better one; None where it is neither better nor worse.
+    """
+
+    name: str
+    metric: Metric
+    figure: float
+    base: float
+    is_real: bool | None
+    is_better: bool | None
+
+
+def difference(variant: Variant, baseline: Variant, name: str, metric: Metric) -> Difference | None:
+    """Compare a figure with the baseline's; None where there is nothing to compare."""
+    values, base = variant.values(name, metric), baseline.values(name, metric)
+    if variant is baseline or not values or not base:
+        return None
+    samples = values, base
+    if len(variant.runs) == len(baseline.runs) == 1 and name == TOTAL:
+        samples = variant.samples(metric), baseline.samples(metric)
+    more = fmean(values) - fmean(base)
+    is_better = more * metric.good > 0 if more * metric.good else None
+    if metric is RATE and more * (_goodput(variant, name) - _goodput(baseline, name)) <= 0:
+        is_better = None  # more connects or more failures are no better
+    return Difference(name, metric, fmean(values), fmean(base), differ(*samples), is_better)
+
+
+def _goodput(variant: Variant, name: str) -> float:
+    """Return how many requests of a row, or of all rows, are answered per second. Connects don't count."""
+    rates = [
+        entry.rate * (1 - entry.failures / entry.requests)
+        for run in variant.runs
+        for each, entry in run.entries.items()
+        if each != TOTAL and name in (each, TOTAL) and not each.endswith(" connect") and entry.requests
+    ]
+    return sum(rates) / len(variant.runs)
+
+
 def cell(variant: Variant, baseline: Variant, entry: str, metric: Metric) -> str:
     """Return a figure, its confidence interval, its ratio to the baseline's, and the mark of the t-test."""
-    values, base = variant.values(entry, metric), baseline.values(entry, metric)
+    values = variant.values(entry, metric)
     entries = [run.entries[entry] for run in variant.runs if entry in run.entries]
     if not values:
         return FEW if metric.fraction and any(each.percentiles for each in entries) else "-"
     text = number(fmean(values)) + (interval(entries, metric) if metric.fraction else "")
-    if variant is baseline or not base:
+    found = difference(variant, baseline, entry, metric)
+    if found is None:
         return text
-    samples = values, base
-    if len(variant.runs) == len(baseline.runs) == 1 and entry == TOTAL:
-        samples = variant.samples(metric), baseline.samples(metric)
-    mark = {None: UNKNOWN, True: REAL, False: NOISE}[differ(*samples)]
-    if not fmean(base):  # there is no ratio to zero
-        return text + mark if fmean(values) else text
-    return f"{text} x{number(fmean(values) / fmean(base))}{mark}"
+    mark = {None: UNKNOWN, True: REAL, False: NOISE}[found.is_real]
+    if not found.base:  # there is no ratio to zero
+        return text + mark if found.figure else text
+    return f"{text} x{number(found.figure / found.base)}{mark}"
+
+
+def having(variants: Sequence[Variant], name: str) -> list[Variant]:
+    """Return the variants that have a row of this name."""
+    return [variant for variant in variants if any(name in run.entries for run in variant.runs)]
+
+
+def differences(variants: Sequence[Variant]) -> list[tuple[Variant, list[Difference | None]]]:
+    """Return the differences in each row of the table, and the variant of the row."""
+    return [
+        (variant, [difference(variant, variants[0], name, metric) for metric in metrics(variants)])
+        for name in (*entry_names(variants), TOTAL)
+        for variant in having(variants, name)
+    ]
 
 
 def rows(variants: Sequence[Variant]) -> list[list[str]]:
     """Return the table: a row of each variant for each name, then for the total."""
     table = []
     for name in (*entry_names(variants), TOTAL):
-        having = [variant for variant in variants if any(name in run.entries for run in variant.runs)]
-        for variant in having:
-            only = " (only here)" if len(having) == 1 < len(variants) else ""
+        present = having(variants, name)
+        for variant in present:
+            only = " (only here)" if len(present) == 1 < len(variants) else ""
             figures = [cell(variant, variants[0], name, metric) for metric in metrics(variants)]
             table.append([name, f"{variant.name}{only}", *figures])
     return table

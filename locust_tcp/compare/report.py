@@ -1,12 +1,31 @@
 """A comparison as text for a terminal, and as a page with pictures."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from html import escape
 from statistics import fmean
 
-from locust_tcp.compare.chart import bar_chart, document, html_table, line_chart
-from locust_tcp.compare.comparison import LEGEND, Variant, entry_names, percentile, rows, shared_percentiles, titles
+from locust_tcp.compare.chart import bar_chart, charts, document, html_table, line_chart
+from locust_tcp.compare.comparison import (
+    LEGEND,
+    NOISE,
+    REAL,
+    Variant,
+    differences,
+    entry_names,
+    percentile,
+    rows,
+    shared_percentiles,
+    titles,
+)
 from locust_tcp.compare.runs import TOTAL, WINDOW, Moment
+from locust_tcp.compare.verdict import kind_of, verdicts
+
+COLOURS = (
+    f"Orange: worse, green: better, both worth believing ({REAL}). Faint: may be noise ({NOISE}). "
+    "No colour: too few samples, or neither better nor worse."
+)
+LABELS = ("50%", "90%", "95%", "99%", "99.9%", "99.99%")  # of the axis of percentiles
 
 
 def text(variants: Sequence[Variant]) -> str:
@@ -23,12 +42,20 @@ def text(variants: Sequence[Variant]) -> str:
             for place, (cell, width) in enumerate(zip(shown, widths, strict=True))
         ]
         lines.append("  ".join(cells).rstrip())
-    return "\n".join([*lines, "", LEGEND])
+    return "\n".join(
+        [*lines, "", *(f"{each.sentence} {each.detail}".rstrip() for each in verdicts(variants)), "", LEGEND]
+    )
 
 
 def page(variants: Sequence[Variant]) -> str:
-    """Return a page of HTML: the table, bars of the percentiles, and lines of the histories."""
-    parts = [html_table(titles(variants), rows(variants), texts=2), f"<p>{LEGEND}</p>"]
+    """Return a page of HTML: the verdicts, the table, the percentiles as bars and lines, and the histories."""
+    parts = [
+        f'<p class="verdict {each.kind}">{escape(each.sentence)} <small>{escape(each.detail)}</small></p>'
+        for each in verdicts(variants)
+    ]
+    kinds = [[kind_of(each) for each in row] for _, row in differences(variants)]
+    parts += [html_table(titles(variants), rows(variants), 2, kinds), f"<p>{COLOURS}</p>", f"<p>{LEGEND}</p>"]
+    pictures = []
     for name in (TOTAL, *entry_names(variants)):
         groups: dict[str, dict[str, float]] = {}
         for label in shared_percentiles(variants):
@@ -37,8 +64,25 @@ def page(variants: Sequence[Variant]) -> str:
             if bars:
                 groups[label] = bars
         if groups:
-            parts.append(bar_chart(f"{name}: percentiles (ms)", groups, log_y=True))
-    return document("Runs side by side", parts + _history_charts(variants))
+            pictures.append(bar_chart(f"{name}: percentiles (ms)", groups, log_y=True))
+            pictures += [_curve(groups)] if name == TOTAL else []
+    return document("Runs side by side", [*parts, charts(pictures + _history_charts(variants))])
+
+
+def _curve(groups: Mapping[str, Mapping[str, float]]) -> str:
+    """Return lines of the total's percentiles. Each 9 more has the same room; a maximum has no place."""
+    places = {
+        label: round(100 / (100 - share), 3) for label in {*groups, *LABELS} if (share := float(label[:-1])) < 100
+    }
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for label, bars in groups.items():
+        for name, value in bars.items():
+            if label in places:
+                lines.setdefault(name, []).append((places[label], value))
+    xs = [x for line in lines.values() for x, _ in line] or [1.0]
+    words = {places[label]: label[:-1] for label in LABELS if min(xs) <= places[label] <= max(xs)}
+    title = f"{TOTAL}: curve of the percentiles (ms)"
+    return line_chart(title, "percentile", lines, log_x=True, log_y=True, x_words=words)
 
 
 def _history_charts(variants: Sequence[Variant]) -> list[str]:
@@ -50,7 +94,7 @@ def _history_charts(variants: Sequence[Variant]) -> list[str]:
         name: [_rate(*pair) for pair in itertools.pairwise(moments) if pair[0].requests <= pair[1].requests]
         for name, moments in histories.items()
     }
-    charts = [line_chart("Requests per second", "seconds", rates)]
+    pictures = [line_chart("Requests per second", "seconds", rates)]
     are_current = all(run.has_current_percentiles for variant in variants for run in variant.runs if run.history)
     span = f"of the last {WINDOW} seconds" if are_current else "of all requests so far"
     for label in [label for label in ("50%", "95%") if label in shared_percentiles(variants)]:
@@ -58,8 +102,8 @@ def _history_charts(variants: Sequence[Variant]) -> list[str]:
             name: [(each.second, each.percentiles[label]) for each in moments if label in each.percentiles]
             for name, moments in histories.items()
         }
-        charts.append(line_chart(f"{label} of the response times (ms), {span}", "seconds", lines, log_y=True))
-    return charts
+        pictures.append(line_chart(f"{label} of the response times (ms), {span}", "seconds", lines, log_y=True))
+    return pictures
 
 
 def _rate(begin: Moment, end: Moment) -> tuple[float, float]:

@@ -4,13 +4,13 @@ from typing import Any
 
 from locust.env import Environment
 
-from locust_tcp.compare.chart import line_chart
+from locust_tcp.compare.chart import charts, line_chart
 from locust_tcp.metrics.generator import BUSY, ROOM, SATURATED, UNKNOWN, LoadGenerator, verdict, worst_verdict
 from locust_tcp.metrics.history import History
 from locust_tcp.metrics.rounding import three_digits
 from locust_tcp.metrics.snapshot import percentile
 from locust_tcp.web.report import Report, heading
-from locust_tcp.web.tabs import add_tab, card, cards, charts
+from locust_tcp.web.tabs import add_tab, card, cards
 
 COLUMNS = {
     "name": "Process",

@@ -6,7 +6,7 @@ from typing import Any
 
 from locust.env import Environment
 
-from locust_tcp.compare.chart import document, html_table, line_chart
+from locust_tcp.compare.chart import charts, document, html_table, line_chart
 from locust_tcp.metrics.capacity import (
     KNEE,
     MOST_REPEATS,
@@ -21,7 +21,7 @@ from locust_tcp.metrics.generator import BUSY, ROOM, SATURATED, UNKNOWN
 from locust_tcp.metrics.rounding import three_digits
 from locust_tcp.metrics.thresholds import percent
 from locust_tcp.web.report import Report, heading
-from locust_tcp.web.tabs import add_tab, card, cards, charts, csv_text
+from locust_tcp.web.tabs import add_tab, card, cards, csv_text
 
 COLUMNS = {
     "users": "Users",

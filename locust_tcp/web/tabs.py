@@ -56,7 +56,6 @@ PANEL_STYLE = f"""
 .good {{ border-left-color: #009e73 }}
 .warn {{ border-left-color: #e69f00 }}
 .bad {{ border-left-color: #d55e00 }}
-.charts {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 360px), 1fr)); gap: 12px }}
 {STYLE}"""
 
 
@@ -75,11 +74,6 @@ def card(title: str, value: str, detail: str, kind: str = "") -> str:
 def cards(boxes: Sequence[str]) -> str:
     """Return boxes side by side, as far as there is room."""
     return f'<div class="cards">{"".join(boxes)}</div>'
-
-
-def charts(pictures: Sequence[str]) -> str:
-    """Return charts side by side, as far as there is room."""
-    return f'<div class="charts">{"".join(pictures)}</div>'
 
 
 def csv_text(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> str:

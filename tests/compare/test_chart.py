@@ -226,6 +226,15 @@ def test_names_are_only_texts(log: bool) -> None:
     assert f"{HOSTILE}, {HOSTILE}: 1" in [element.text for element in bars.iter(f"{SVG}title")]
 
 
+def test_words_stand_at_their_places_of_the_x_axis_instead_of_numbers() -> None:
+    root = parse(
+        line_chart("title", "x", {"a": [(2.0, 7.0), (100.0, 9.0)]}, log_x=True, x_words={2.0: "half", 100.0: "<all>"})
+    )
+    middle = [element for element in root.iter(f"{SVG}text") if element.get("text-anchor") == "middle"]
+    assert [element.text for element in middle] == ["half", "<all>"]
+    assert [float(element.get("x") or 0) for element in middle] == [x for x, _ in plotted(root)[0]]
+
+
 def test_one_series_needs_no_legend() -> None:
     assert "only" not in words(parse(line_chart("title", "x", {"only": [(1.0, 1.0)]})))
     assert {"one", "two"} <= set(words(parse(line_chart("title", "x", {"one": [], "two": []}))))
@@ -298,6 +307,13 @@ def test_a_table_has_its_cells_as_they_are() -> None:
         "words that are many",
     ]
     assert cells(html_table([HOSTILE], [])) == [HOSTILE]
+
+
+def test_cells_have_their_classes_from_the_right() -> None:
+    assert re.findall(r"<td.*?>", html_table(["a", "b", "c"], [["1", "2", "3"]] * 2, 1, [["worse", ""], []])) == [
+        *('<td class="text">', '<td class="worse">', "<td>"),
+        *('<td class="text">', "<td>", "<td>"),
+    ]
 
 
 def test_a_document_names_its_title_as_text_and_keeps_braces() -> None:

@@ -13,8 +13,9 @@ from locust_tcp.compare import report
 from locust_tcp.compare.chart import HEIGHT, WIDTH
 from locust_tcp.compare.comparison import LEGEND, METRICS, USUAL, Variant
 from locust_tcp.compare.runs import TOTAL, Entry, Run
+from locust_tcp.compare.verdict import verdicts
 from tests.browser import chromium, chromium_for_tests, new_page
-from tests.compare.files import DOWNLOAD, LINE, MOMENTS, WORD, compare, write_history, write_stats
+from tests.compare.files import DOWNLOAD, LINE, MOMENTS, REPORTED, WORD, compare, write_history, write_stats
 from tests.pages import Parsed
 
 
@@ -25,8 +26,8 @@ def variant(name: str, entries: dict[str, Entry]) -> Variant:
 def test_the_text_is_aligned() -> None:
     first = variant("A", {"TCP word": Entry(100, 0, 10.0, {}), "TCP a rather long name": Entry(71274, 3, 7127.4, {})})
     second = variant("a longer variant", {"TCP word": Entry(150, 0, 15.0, dict.fromkeys(USUAL, 0.0114))})
-    table, legend = report.text([first, second]).split("\n\n")
-    assert legend == LEGEND
+    table, sentence, legend = report.text([first, second]).split("\n\n")
+    assert (sentence, legend) == (verdicts([first, second])[0].sentence, LEGEND)
     text = table.splitlines()
     begins = [match.start() for match in re.finditer(r"\S+(?: \S+)*", text[0])]
     assert begins[:2] == [0, text[0].index("run")]
@@ -89,18 +90,20 @@ def test_the_page_shows_each_name_as_it_is(written: Path) -> None:
         assert f"TCP {name}: percentiles (ms)" in titles
     assert HOSTILE.replace("/", "") in shown
     assert page.texts["th"] == ["name", "run", *(metric.title for metric in METRICS)]
-    assert LEGEND in page.texts["p"]
+    assert {report.COLOURS, LEGEND} <= {*page.texts["p"]}
+    assert page.texts["p"][0].startswith(f"Too few samples to tell whether {HOSTILE.replace('/', '')} is better")
 
 
 def test_the_page_has_bars_for_each_name_and_lines_for_a_history(written: Path, folder: Path) -> None:
     page = Parsed(written.read_text(encoding="utf-8"))
     bars = len(NAMES) + 3  # and word, long line and the total
-    assert page.tags.count("svg") == bars + 3
-    assert page.tags.count("polyline") == 3
+    curve = 2  # lines, in one picture
+    assert page.tags.count("svg") == bars + 1 + 3
+    assert page.tags.count("polyline") == curve + 3
     assert "Requests per second" in page.texts["text"]
     assert compare(folder / "A", folder / "B", "--html", folder / "page.html").returncode == 0
     without = Parsed((folder / "page.html").read_text(encoding="utf-8"))
-    assert (without.tags.count("svg"), without.tags.count("polyline")) == (3, 0)
+    assert (without.tags.count("svg"), without.tags.count("polyline")) == (3 + 1, curve)
 
 
 @pytest.mark.parametrize("moments", [MOMENTS[:1], MOMENTS[:2], [(0, 0, 0, 0, None)] * 3, [MOMENTS[1]] * 3])
@@ -108,7 +111,22 @@ def test_a_history_may_have_nearly_nothing(folder: Path, moments: list[Any]) -> 
     write_history(folder / "A_stats_history.csv", moments)
     done = compare(folder / "A", folder / "B", "--html", folder / "page.html")
     assert (done.returncode, done.stderr) == (0, "")
-    assert Parsed((folder / "page.html").read_text(encoding="utf-8")).tags.count("svg") == 3
+    assert Parsed((folder / "page.html").read_text(encoding="utf-8")).tags.count("svg") == 3 + 1
+
+
+def test_the_curve_of_the_total_has_each_percentile_but_the_maximum_further_right_and_up(folder: Path) -> None:
+    assert compare(folder / "A", folder / "B", "--html", folder / "page.html").returncode == 0
+    html = (folder / "page.html").read_text(encoding="utf-8")
+    (curve,) = (svg for svg in re.findall(r"<svg.*?</svg>", html) if "polyline" in svg)
+    assert [label for label in ("50", "90", "95", "99", "99.9") if f">{label}</text>" in curve] == [
+        *("50", "90", "95", "99"),
+    ], "400 requests are too few for a 99.9th percentile"
+    for line in re.findall(r'<polyline points="([^"]*)"', curve):
+        points = [[float(number) for number in point.split(",")] for point in line.split()]
+        assert len(points) == REPORTED.index("99%") + 1
+        assert points == sorted(points, key=lambda point: (point[0], -point[1]))
+        places = dict(zip(REPORTED, (x for x, _ in points), strict=False))
+        assert places["99%"] - places["90%"] == pytest.approx(1.43 * (places["90%"] - places["50%"]), rel=0.01)
 
 
 def test_without_a_request_there_is_a_page(folder: Path) -> None:
@@ -243,7 +261,7 @@ def expect_nothing_cut_off(page: Page, width: int) -> None:
         assert box
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= width
-        assert box["width"] > min(700, width - 40)
+        assert box["width"] > min(500, width - 40)
         assert box["height"] == pytest.approx(box["width"] * HEIGHT / WIDTH, rel=0.02)
     assert page.evaluate(_CUT_OFF) == []
     # The table may be wider than the page, in an element that scrolls.
@@ -259,12 +277,65 @@ def expect_nothing_cut_off(page: Page, width: int) -> None:
 def test_nothing_is_cut_off(page: Page, ordinary: Path, width: int) -> None:
     page.goto(ordinary.as_uri())
     expect_nothing_cut_off(page, width)
+    columns = page.locator("svg").evaluate_all("all => new Set(all.map(each => each.getBoundingClientRect().x)).size")
+    assert columns == (2 if width > 800 else 1)
+
+
+@pytest.fixture
+def tested(tmp_path: Path) -> Path:
+    """Write a page of runs that differ for worse and better, and that may differ by chance."""
+    for place, noise in enumerate((1.0, 1.02, 0.98)):
+        for name, word, line in (("A", 0.25, 2.0), ("B", 0.5, 2.01), ("C", 0.125, 2.0)):
+            file = tmp_path / f"{name}{place}_stats.csv"
+            write_stats(file, ("TCP", "word", 1000, 0, word * noise), ("TCP", "line", 1000, 0, line * noise))
+    places = [f"{name}{place}" if place >= 0 else ":" for name in "ABC" for place in (0, 1, 2, -1)][:-1]
+    done = compare(*places, "--html", "page.html", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    return tmp_path / "page.html"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_differences_worth_believing_are_coloured_and_noise_is_faint(
+    browser: Browser, page: Page, tested: Path, scheme: str
+) -> None:
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    page.goto(tested.as_uri())
+    looks: dict[str, set[tuple[str, str]]] = {}
+    for text, *look in page.locator("td").evaluate_all(
+        "all => all.map(each => [each.textContent, getComputedStyle(each).backgroundColor,"
+        " getComputedStyle(each).opacity])"
+    ):
+        looks.setdefault((re.findall(r"x2\*|x0.5\*|~$", text) or [""])[0], set()).add(tuple(look))
+    assert looks == {
+        "x2*": {("rgba(213, 94, 0, 0.3)", "1")},
+        "x0.5*": {("rgba(0, 158, 115, 0.3)", "1")},
+        "~": {("rgba(0, 0, 0, 0)", "0.6")},
+        "": {("rgba(0, 0, 0, 0)", "1"), ("rgba(0, 0, 0, 0)", "0.6")},  # equal counts are not marked
+    }
+    for kind in ("worse", "better", "noise"):
+        seen = colours(browser, page.locator(f"td.{kind}").first.screenshot())
+        paper = max(seen, key=lambda each: seen[each])
+        readable = sum(count for each, count in seen.items() if contrast(each, paper) >= 4.5)
+        assert readable > 20, "there is ink on the paper"
+
+
+def test_the_verdict_stands_above_the_table_in_large_letters_and_the_colour_of_its_kind(
+    page: Page, tested: Path
+) -> None:
+    page.goto(tested.as_uri())
+    found = page.locator("h1 + p, h1 + p + p")
+    assert [text.split(":")[0] for text in found.all_text_contents()] == [
+        "B0 is slower than A0",
+        "C0 is faster than A0",
+    ]
+    look = "all => all.map(each => [getComputedStyle(each).backgroundColor, parseInt(getComputedStyle(each).fontSize)])"
+    assert found.evaluate_all(look) == [["rgba(213, 94, 0, 0.3)", 24], ["rgba(0, 158, 115, 0.3)", 24]]
 
 
 def test_pictures_have_bars_and_lines_of_both_runs(browser: Browser, page: Page, ordinary: Path) -> None:
     page.goto(ordinary.as_uri())
     pictures = page.locator("svg").all()
-    assert len(pictures) == 4 + 3
+    assert len(pictures) == 4 + 1 + 3
     for picture in pictures:
         seen = colours(browser, picture.screenshot())
         for ink in ((0, 0x72, 0xB2), (0xD5, 0x5E, 0)):
