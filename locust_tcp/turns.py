@@ -40,8 +40,8 @@ class Scope:
         if seconds is not None:
             self.seconds = (self.seconds or 0.0) + seconds
         self.size += size
-        self.failure = failure
-        self.has_failed = failure is not None
+        self.failure = self.failure or failure
+        self.has_failed = self.failure is not None
 
 
 class Turns:

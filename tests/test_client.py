@@ -522,6 +522,16 @@ def test_a_pipeline_in_a_transaction_takes_as_long_as_its_last_reply() -> None:
         assert 1000 * PAUSE - 1 <= talk.event("all")["response_time"] < 1000 * (PAUSE + MORE)
 
 
+def test_a_wrong_reply_of_a_pipeline_fails_its_transaction_also_where_the_others_are_right() -> None:
+    def ask(user: Any) -> None:
+        with user.client.transaction("all"):
+            user.client.pipeline(["a", "b", "c"], expect=["A", "X", "C"])
+
+    with conversation(peers.capitalizing) as talk:
+        talk.run(ask)
+        assert talk.outcomes == [("connect", None), ("all", "reply: wrong")]
+
+
 @pytest.mark.parametrize("options", [{"expect": ["A"]}, {"key": len}, {"key": len, "reply_key": len}])
 def test_a_pipeline_that_makes_no_sense_is_refused_before_it_is_sent(options: dict[str, Any]) -> None:
     with conversation(peers.capitalizing) as talk:
