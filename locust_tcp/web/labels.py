@@ -1,6 +1,7 @@
 """The start form's fields in the order in which their options are declared, with plain labels and a line of help each.
 
-Locust's page sorts them by the letters of their options, and writes the help into the label, where it is cut off.
+Locust's page sorts them by the letters of their options, and writes the help into the label, where it is cut off. The
+form that Edit opens does not show why a value is refused: that is shown here, too.
 """
 
 import json
@@ -49,6 +50,23 @@ SCRIPT = """
       if (control.classList.contains("MuiFormControl-root")) control.append(line); else text.title = help;
     }
   });
+  const fetched = window.fetch;
+  window.fetch = async (...request) => {
+    const response = await fetched(...request);
+    const url = String(request[0]?.url ?? request[0]);
+    if (url.endsWith("/swarm")) response.clone().json().then(answer => answer.success || refuse(answer.message));
+    return response;
+  };
+  const refuse = message => setTimeout(() => {
+    if (document.querySelector(".MuiAlert-root")) return;  // the start form says it itself
+    const line = document.createElement("p");
+    line.setAttribute("role", "alert");
+    line.textContent = message;
+    line.style.cssText = "position: fixed; z-index: 9999; left: 0; right: 0; bottom: 0; margin: 0; padding: 16px; " +
+      "background: #d32f2f; color: #fff; font: 16px system-ui, sans-serif; text-align: center";
+    document.body.append(line);
+    setTimeout(() => line.remove(), 10000);
+  }, 300);
   new MutationObserver(write).observe(document.documentElement, {childList: true, subtree: true});
 })();
 """

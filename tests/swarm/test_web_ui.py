@@ -171,6 +171,10 @@ def test_edit_changes_the_options_of_a_running_test(page: Page, tmp_path: Path) 
         fill(page, {"connection": "per-request"})
         press(page, "Update")
         kit.eventually(lambda: requests(page, "connect") > 2 * USERS)
+        press(page, "Edit")
+        fill(page, {"timeout": "-1"})
+        press(page, "Update")
+        expect(page.get_by_role("alert")).to_have_text("timeout: '-1' is not a number of seconds above 0")
 
 
 def test_times_below_a_millisecond_have_three_digits(page: Page, tmp_path: Path) -> None:
