@@ -411,7 +411,7 @@ class Judge:
         assert options is not None
         self._is_quitting = True
         if self._is_due and runner:
-            # A master that is told to stop, and not to quit, may go on to spawn users.
+            # A master that stops, and does not quit, may go on to spawn users.
             runner.quit() if isinstance(runner, runners.MasterRunner) else runner.stop()
         elif not self._has_begun and (options.headless or options.autostart):
             self._has_begun = self._is_due = True
