@@ -41,6 +41,7 @@ SCRIPT = """
     place.style.color = Number(red) + Number(green) + Number(blue) < 384 ? "#eee" : "#222";
     if (place.nextSibling !== table.parentElement) table.parentElement.before(place);
     table.parentElement.style.overflowX = "auto";
+    for (const cell of table.querySelectorAll("td")) if (cell.innerText.length > 60) cell.style.minWidth = "300px";
   };
   const again = () => show().catch(() => {}).finally(() => setTimeout(again, 1000));
   again();
