@@ -149,9 +149,9 @@ def main() -> int:
         for name, times in captured.items():
             cells = []
             for column, percent in PERCENTILES.items():
-                truth, told = capture_percentile(times, percent), reported[name][column]
-                cells.append(f"{truth:.0f} / {told:.0f}")
-                if user != "PlainUser" and abs(truth - told) > max(TOLERANCE[0], TOLERANCE[1] * truth):
+                truth, shown = capture_percentile(times, percent), reported[name][column]
+                cells.append(f"{truth:.0f} / {shown:.0f}")
+                if user != "PlainUser" and abs(truth - shown) > max(TOLERANCE[0], TOLERANCE[1] * truth):
                     cells[-1] += " (!)"
                     wrong += 1
             unknown = "-" if user == "PlainUser" else fallbacks

@@ -13,7 +13,7 @@ Only these show the network and nothing else:
   round-trip time contains the service's own time, but no more than ACK_DELAY of it.
 
 So a queue in the network that delays packets by less than ACK_DELAY, and was not there when the
-connection was opened, can't be told from a slow service.
+connection was opened, looks the same as a slow service.
 """
 
 from collections import OrderedDict

@@ -62,7 +62,7 @@ class Report(PerEnvironment):
 
 
 def conditions(environment: Environment) -> Iterator[tuple[str, str]]:
-    """Yield what somebody needs to know to repeat the run, as names and values."""
+    """Yield the names and values that are needed to repeat the run."""
     options: Any = environment.parsed_options
     yield "Host", environment.host or ", ".join(sorted({str(each.host) for each in environment.user_classes}))
     if options is not None:
