@@ -1,4 +1,4 @@
-"""The start form's fields in the order in which their options are declared, with plain labels and a line of help each.
+"""The start form's fields under headings, in the order of their declaration, with plain labels and a line of help each.
 
 Locust's page sorts them by the letters of their options, and writes the help into the label, where it is cut off. The
 form that Edit opens does not show why a value is refused: that is shown here, too.
@@ -12,19 +12,37 @@ from locust.env import Environment
 
 from locust_tcp.web.tabs import add_script
 
-LABELS = {  # of options whose names alone say too little
-    "max_fail_ratio": "Most failures (share)",
-    "max_median": "Longest p50 (ms)",
-    "max_percentile": "Longest p95 (ms)",
-    "max_two_nines": "Longest p99 (ms)",
-    "max_three_nines": "Longest p99.9 (ms)",
-    "min_rps": "Least goodput (requests/s)",
-    "threshold": "Other thresholds",
-    "accept_saturation": "Judge a saturated Locust",
-    "tls_ca": "TLS authority (file)",
-    "tls_verify": "TLS verification",
-    "tls_client_cert": "TLS certificate of the users (file)",
-    "tls_client_key": "TLS key of the users (file)",
+# The labels of the options whose names alone say too little, by the headings under which the form shows them. A
+# locustfile's own options come first: they say what a user does.
+FIRST = "Users"
+GROUPS = {
+    FIRST: {
+        "timeout": "Timeout (s)",
+        "wait": "Wait (s)",
+        "rate": "Rate of each user (requests/s)",
+    },
+    "No mercy: search for the limit": {
+        "start_users": "Users of the first step",
+        "max_users": "Max users",
+        "step_time": "Step time (s)",
+        "settle_time": "Settle time (s)",
+    },
+    "Thresholds": {
+        "max_fail_ratio": "Most failures (share)",
+        "max_median": "Longest p50 (ms)",
+        "max_percentile": "Longest p95 (ms)",
+        "max_two_nines": "Longest p99 (ms)",
+        "max_three_nines": "Longest p99.9 (ms)",
+        "min_rps": "Least goodput (requests/s)",
+        "threshold": "Other thresholds",
+        "accept_saturation": "Judge a saturated Locust",
+    },
+    "TLS": {
+        "tls_ca": "TLS authority (file)",
+        "tls_verify": "TLS verification",
+        "tls_client_cert": "TLS certificate of the users (file)",
+        "tls_client_key": "TLS key of the users (file)",
+    },
 }
 
 # The page's own script begins after this one. It shows the fields in the order of this object.
@@ -35,7 +53,7 @@ SCRIPT = """
   const known = fields.filter(({key}) => key in options).map(({key}) => [key, options[key]]);
   window.templateArgs.extra_options = Object.fromEntries([...known, ...Object.entries(options)]);
   const camel = key => key.replace(/_+(.)/g, (_, letter) => letter.toUpperCase());
-  const write = () => fields.forEach(({key, label, help}) => {
+  const write = () => fields.forEach(({key, label, help, heading}) => {
     for (const input of document.querySelectorAll(`form [name="${camel(key)}"]`)) {
       const control = input.closest(".MuiFormControl-root, .MuiFormControlLabel-root");
       const text = control?.querySelector("label, .MuiFormControlLabel-label");
@@ -48,6 +66,11 @@ SCRIPT = """
       line.textContent = help;
       line.style.cssText = "margin: 3px 14px 0; font: 12px system-ui, sans-serif; opacity: 0.75";
       if (control.classList.contains("MuiFormControl-root")) control.append(line); else text.title = help;
+      if (!heading) continue;
+      const title = document.createElement("h3");
+      title.textContent = heading;
+      title.style.cssText = "margin: 12px 0 0; font: 600 16px system-ui, sans-serif";
+      control.before(title);
     }
   });
   const fetched = window.fetch;
@@ -73,17 +96,20 @@ SCRIPT = """
 
 
 def fields() -> list[dict[str, str]]:
-    """Return key, label and help of each option of the form that is not Locust's own, in the order of declaration."""
+    """Return key, label, help and heading of each option of the form that is not Locust's own, in the order shown."""
     shown: dict[str, Any] = ui_extra_args_dict()
+    known = {key: (heading, label) for heading, labels in GROUPS.items() for key, label in labels.items()}
     declared = [action.dest for action in get_parser()._actions if action.dest in shown]
-    own = [key for key in declared if key not in LABELS]  # the locustfile's first: they say what a user does
+    groups = {heading: [key for key in declared if known.get(key, (FIRST,))[0] == heading] for heading in GROUPS}
     return [
         {
             "key": key,
-            "label": LABELS.get(key, key.replace("_", " ").capitalize()),
+            "label": known[key][1] if key in known else key.replace("_", " ").capitalize(),
             "help": shown[key]["help_text"] or "",
+            "heading": heading if key == keys[0] else "",
         }
-        for key in dict.fromkeys([*own, *(key for key in LABELS if key in declared)])
+        for heading, keys in groups.items()
+        for key in keys
     ]
 
 

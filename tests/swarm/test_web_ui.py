@@ -117,9 +117,9 @@ def test_the_opening_form_is_filled_in(page: Page, idle: str) -> None:
     expect(page.get_by_label("Timeout")).to_have_value("5")
     expect(page.get_by_label("Wait")).to_have_value("0")
     expect(page.get_by_text("seconds for a whole request and its reply")).to_be_visible()
-    names = page.locator("form label").all_inner_texts()
-    own = [name for name in names if name in ("Connection", "Timeout", "Wait", "Longest p95 (ms)", "TLS verification")]
-    assert own == ["Connection", "Timeout", "Wait", "Longest p95 (ms)", "TLS verification"]
+    names = page.locator("form h3, form label").all_inner_texts()
+    wanted = ["Users", "Connection", "Timeout (s)", "Thresholds", "Longest p95 (ms)", "TLS", "TLS verification"]
+    assert [name for name in names if name in wanted] == wanted
 
 
 @pytest.mark.parametrize(
