@@ -1,10 +1,11 @@
 """Take every tab of the page, and the report, at four widths in light and dark: pictures to look at.
 
 Run it from anywhere: env/bin/python primer-images/contact_sheet.py FOLDER. It takes about two minutes, and makes a
-picture of each tab at each width, and index.html, which shows all of them side by side.
+picture of each tab at each width, the report as it is printed, and index.html, which shows all of them side by side.
 """
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from tests.browser import chromium, fill, find_chromium, new_page, press, show, 
 
 WIDTHS = (400, 768, 1280, 1920)  # CSS pixels: a telephone, a tablet, a laptop, a large screen
 THEMES = ("light", "dark")
-TABS = ("Statistics", "Charts", "Failures", "Load Generator", "Limit", "Download Data")
+TABS = ("Statistics", "Charts", "Failures", "Load Generator", "Thresholds", "Limit", "Download Data")
 SETTLE = 1500  # milliseconds until the page has drawn itself anew
+SEARCH_TIME = 120  # seconds that the search below takes at most
 SEARCH = {"startUsers": "5", "maxUsers": "40", "stepTime": "3", "settleTime": "1", "timeout": "0.5", "wait": "0.02"}
 INDEX = """<!doctype html><meta charset="utf-8"><title>Contact sheet</title>
 <style>body {{ font: 14px system-ui; background: #888 }} figure {{ display: inline-block; margin: 8px; width: 22% }}
@@ -65,7 +67,7 @@ def main() -> int:
         for tab in ("Load Generator", "Limit"):
             show(page, tab)
             files += take(page, f"running-{tab.replace(' ', '-')}", folder)
-        locust.says("No mercy: The (highest )?goodput")
+        kit.eventually(lambda: re.search("No mercy: The (highest )?goodput", locust.output), SEARCH_TIME)
         for theme in THEMES:
             page.evaluate("theme => localStorage.setItem('theme', theme)", theme)
             page.reload()
@@ -74,6 +76,7 @@ def main() -> int:
                 files += take(page, f"{theme}-{tab.replace(' ', '-')}", folder)
             page.goto(f"{url}stats/report?theme={theme}")
             files += take(page, f"{theme}-report", folder)
+            page.pdf(path=folder / f"{theme}-report.pdf", print_background=False)  # as a printer's dialog has it
             page.goto(url)
     figures = [f'<figure><img src="{file}"><figcaption>{file}</figcaption></figure>' for file in files]
     (folder / "index.html").write_text(INDEX.format(figures="".join(figures)))

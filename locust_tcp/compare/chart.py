@@ -8,12 +8,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-WIDTH, HEIGHT = 540, 300  # CSS pixels: two side by side on a usual page
+WIDTH, HEIGHT = 440, 280  # CSS pixels: its letters stay legible on a telephone, where it shrinks to 350
 # Margins: numbers of the y axis; nothing; title and legend; x axis
 LEFT, RIGHT, TOP, BOTTOM = 68, 20, 44, 44
 LETTER = 7  # CSS pixels, about the width of a letter
 LINE = 15  # CSS pixels, the height of a line of words
-TITLE = 56  # the most letters of a title
+TITLE = 52  # the most letters of a title
 TICKS = 5  # horizontal lines of a chart, about
 
 # Colours for every kind of colour vision (Okabe and Ito, 2008), in the order of the series
@@ -24,7 +24,7 @@ STYLE = """
 .chart text.title { font-size: 14px; font-weight: 600 }
 .chart path { stroke: currentColor; opacity: 0.2 }
 .chart path.mark { opacity: 0.6 }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 360px), 1fr)); gap: 12px }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 340px), 1fr)); gap: 12px }
 """
 
 Points = Sequence[tuple[float, float]]
@@ -86,7 +86,7 @@ class _Scale:
 
 def _frame(title: str, names: Sequence[str], y: _Scale) -> list[str]:
     """Return the first parts of a chart: its title, its legend and its horizontal lines."""
-    parts = [f'<text class="title" x="{LEFT}" y="18">{escape(shortened(title, TITLE))}</text>']
+    parts = [f'<text class="title" x="8" y="18">{escape(shortened(title, TITLE))}</text>']
     x = float(LEFT)
     room = int((WIDTH - LEFT - RIGHT) / max(1, len(names)) - 32) // LETTER
     for number, name in enumerate(names if len(names) > 1 else ()):

@@ -1,17 +1,19 @@
 """The Load generator tab: lag, CPU and verdict of each process."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from locust.env import Environment
 
 from locust_tcp.compare.chart import charts, line_chart
 from locust_tcp.metrics.generator import BUSY, ROOM, SATURATED, UNKNOWN, LoadGenerator, verdict, worst_verdict
-from locust_tcp.metrics.history import History
+from locust_tcp.metrics.history import History, Sample
 from locust_tcp.metrics.rounding import three_digits
 from locust_tcp.metrics.snapshot import percentile
 from locust_tcp.web.report import Report, heading
 from locust_tcp.web.tabs import add_tab, card, cards
 
+MOST_LINES = 3  # of CPU: a master and two workers, whose names fit above the chart
 COLUMNS = {
     "name": "Process",
     "users": "Users",
@@ -79,14 +81,26 @@ def panel(generator: LoadGenerator, history: History) -> str:
         "lag p95": [(each.at, each.lag) for each in samples if each.lag],
     }
     rates = {"requests/s": [(each.at, each.rate) for each in samples]}
-    names = dict.fromkeys(name for each in samples for name in each.cpu)
-    cpu = {name: [(each.at, each.cpu[name]) for each in samples if name in each.cpu] for name in names}
     pictures = [
         line_chart("The service's response time, and Locust's lag (ms)", "seconds", times, log_y=True),
         line_chart("Requests per second", "seconds", rates),
-        line_chart("CPU of each process (% of a core)", "seconds", cpu),
+        line_chart("CPU of each process (% of a core)", "seconds", _cpu(samples)),
     ]
     return cards(boxes) + charts(pictures)
+
+
+def _cpu(samples: Sequence[Sample]) -> dict[str, list[tuple[float, float]]]:
+    """Return a line for each process; of many workers, one for the busiest and one for the idlest at each time."""
+    names = dict.fromkeys(name for each in samples for name in each.cpu)
+    if len(names) <= MOST_LINES:
+        return {name: [(each.at, each.cpu[name]) for each in samples if name in each.cpu] for name in names}
+    lines: dict[str, list[tuple[float, float]]] = {"busiest": [], "idlest": [], "master": []}
+    for each in samples:
+        workers = [cpu for name, cpu in each.cpu.items() if name != "master"] or [0.0]
+        lines["busiest"].append((each.at, max(workers)))
+        lines["idlest"].append((each.at, min(workers)))
+        lines["master"].append((each.at, each.cpu.get("master", 0.0)))
+    return lines
 
 
 def add(environment: Environment) -> None:

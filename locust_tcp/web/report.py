@@ -25,10 +25,11 @@ SECRET = re.compile(r"password|secret|token", re.IGNORECASE)
 SECTION = """
 <div id="locust-tcp-report" style="max-width: 1200px; margin: 0 auto; padding: 0 24px 48px">
 <template shadowrootmode="open"><style>{style}
-h2 {{ font-size: 20px; margin: 32px 0 8px }}
+h2 {{ font-size: 20px; margin: 32px 0 8px; break-after: avoid }}
 table {{ border-collapse: collapse; font-size: 14px }}
-td {{ padding: 3px 16px 3px 0; vertical-align: top; text-align: left }}
+th, td {{ padding: 3px 16px 3px 0; vertical-align: top; text-align: left }}
 div {{ break-inside: avoid }}
+@media print {{ :host {{ color: #222 !important }} }}
 </style>{body}</template></div>
 <script>
 (() => {{

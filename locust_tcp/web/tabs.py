@@ -41,7 +41,13 @@ SCRIPT = """
     place.style.color = Number(red) + Number(green) + Number(blue) < 384 ? "#eee" : "#222";
     if (place.nextSibling !== table.parentElement) table.parentElement.before(place);
     table.parentElement.style.overflowX = "auto";
-    for (const cell of table.querySelectorAll("td")) if (cell.innerText.length > 60) cell.style.minWidth = "300px";
+    const isLong = table.rows.length > 5;  // then each row gets one line, and the whole text appears under the mouse
+    for (const cell of table.querySelectorAll("td")) {
+      if (isLong) cell.style.cssText +=
+        "; padding: 4px 12px; max-width: 300px; white-space: nowrap; overflow: hidden; text-overflow: ellipsis";
+      else if (cell.innerText.length > 60) cell.style.minWidth = "300px";
+      cell.title = cell.innerText;
+    }
   };
   const again = () => show().catch(() => {}).finally(() => setTimeout(again, 1000));
   again();
