@@ -1,5 +1,6 @@
 """locust_tcp/plugin.py, and the state that each environment has of its own."""
 
+import gc
 from unittest.mock import patch
 
 from locust import events
@@ -35,6 +36,20 @@ def test_nothing_listens_to_requests() -> None:
     after = listeners(environment.events)
     assert after["test_start"] > before["test_start"]
     assert after["request"] == before["request"]
+
+
+def test_no_full_garbage_collection_sees_the_users_of_a_running_test() -> None:
+    environment = Environment()
+    environment.create_local_runner()
+    with patch("gevent.signal_handler"), patch("gevent.spawn"), patch("locust_tcp.plugin.keep_arrival_times"):
+        plugin._init(environment)
+    users: list[object] = [[]]
+    environment.events.spawning_complete.fire(user_count=1)
+    try:
+        assert not any(each is users for each in gc.get_objects())
+    finally:
+        environment.events.test_stop.fire(environment=environment)
+    assert any(each is users for each in gc.get_objects())
 
 
 def test_two_environments_do_not_mix() -> None:

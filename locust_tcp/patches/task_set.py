@@ -3,6 +3,7 @@
 import contextlib
 import random
 from collections import deque
+from types import FunctionType
 from typing import Any
 
 import gevent
@@ -30,6 +31,8 @@ PATCH = Patch(
         },
         "locust.user.task:TaskSet.wait": {"6eb57b4538d99ace"},
         "locust.user.task:TaskSet._sleep": {"0faef9ec5d2fced1"},
+        "locust.user.task:TaskSet.execute_next_task": {"6f75dc2675373db2"},
+        "locust.user.task:DefaultTaskSet.execute_task": {"1373dab8ac86eb6a"},
         "locust.user.task:DefaultTaskSet.get_next_task": {"c7697bf822a5476c"},
     },
 )
@@ -100,6 +103,20 @@ class TcpTaskSet(ScheduledTaskSet):
         if user._state == LOCUST_STATE_STOPPING:
             raise StopUser
         user._state = LOCUST_STATE_RUNNING
+
+    def execute_next_task(self) -> None:
+        """Run one task after another, until an exception ends that. Locust's loop then comes back here.
+
+        A turn of that loop costs as much as a system call.
+        """
+        user, queue = self._user, self._task_queue
+        while True:
+            task = queue.popleft() if queue else self.get_next_task()
+            if type(task) is FunctionType:
+                task(user)
+            else:
+                self.execute_task(task)
+            self.wait()
 
     def get_next_task(self) -> Any:
         """Pick a task at random. Locust's random.choice may draw more than once."""

@@ -196,3 +196,34 @@ def test_a_stopping_user_leaves_its_wait(seconds: float) -> None:
         with pytest.raises(StopUser):
             TcpTaskSet(user).wait()
         stopping.kill()
+
+
+def _last(user: "Scheduling") -> None:
+    user.ran.append("last")
+    raise StopUser
+
+
+class Scheduling(OnceOverTcp):
+    """A user whose task schedules two others, the first of which fails."""
+
+    tasks: Any = []  # noqa: RUF012 - as in Locust's documentation
+    ran: list[str] = []  # noqa: RUF012
+
+    @task
+    def first(self) -> None:
+        self.ran.append("first")
+        task_set: Any = self._taskset_instance
+        task_set.schedule_task(type(self).failing)
+        task_set.schedule_task(_last)
+
+    def failing(self) -> None:
+        self.ran.append("failing")
+        raise ValueError
+
+
+@pytest.mark.usefixtures("with_or_without_the_patch")
+def test_scheduled_tasks_come_first_and_one_that_fails_ends_nothing() -> None:
+    Scheduling.ran.clear()
+    Scheduling.tasks = [Scheduling.first]
+    Scheduling(Environment()).run()
+    assert Scheduling.ran == ["first", "failing", "last"]
