@@ -13,7 +13,6 @@ from locust_tcp.patches import (
     master,
     orphans,
     page,
-    percentiles,
     reports,
     request_event,
     rows,
@@ -24,7 +23,6 @@ logger = logging.getLogger(__name__)
 
 PATCHES = (  # each after those that it requires
     histograms.PATCH,
-    percentiles.PATCH,
     rows.TABLES,
     rows.CHARTS,
     console.PATCH,

@@ -4,7 +4,7 @@ from locust import stats
 from locust.stats import StatsEntry
 
 from locust_tcp.metrics.rounding import three_digits
-from locust_tcp.patches import histograms, percentiles
+from locust_tcp.patches import histograms
 from locust_tcp.patches.guard import Patch
 
 
@@ -63,5 +63,5 @@ PATCH = Patch(
         "locust.stats:StatsEntry.to_string": _to_string,
         "locust.stats:StatsEntry.percentile": _percentile_line,
     },
-    requires=[histograms.PATCH, percentiles.PATCH],
+    requires=[histograms.PATCH],
 )

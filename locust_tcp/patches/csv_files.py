@@ -16,7 +16,8 @@ from typing import Any, TextIO
 from locust.env import Environment
 from locust.stats import StatsCSV, StatsCSVFileWriter, StatsEntry, sort_stats
 
-from locust_tcp.patches import histograms, percentiles
+from locust_tcp.metrics.rounding import three_digits
+from locust_tcp.patches import histograms
 from locust_tcp.patches.guard import Patch
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ def _percentile_fields(self: StatsCSV, entry: StatsEntry, use_current: bool = Fa
 
 
 class _MeasuredTimes:
-    """Writes the rows of some entries to a CSV. Requests without any response time took not 0 ms, but N/A."""
+    """Writes the rows of some entries to a CSV, with three digits of each time, and N/A where there is none."""
 
     def __init__(self, writer: Any, columns: Sequence[str], entries: Sequence[StatsEntry]) -> None:
         self._writer = writer
@@ -48,9 +49,11 @@ class _MeasuredTimes:
     def writerow(self, cells: Iterable[Any]) -> None:
         """Write the row of the next entry."""
         row, entry = list(cells), next(self._entries)
-        if entry.num_requests and not entry.response_times:
-            for place in self._times:
-                row[place] = NOT_MEASURED
+        for place in self._times:
+            if entry.num_requests and not entry.response_times:
+                row[place] = NOT_MEASURED  # requests without a response time did not take 0 ms
+            elif row[place]:
+                row[place] = three_digits(row[place])
         self._writer.writerow(row)
 
 
@@ -138,11 +141,11 @@ PERCENTILES = Patch(
         }
     },
     replacements={"locust.stats:StatsCSV._percentile_fields": _percentile_fields},
-    requires=[histograms.PATCH, percentiles.PATCH],
+    requires=[histograms.PATCH],
 )
 
 TIMES = Patch(
-    lost="N/A in the CSV for the times of requests that have none",
+    lost="three digits of the CSV's times, and N/A for requests that have none",
     tested={
         "locust.stats:StatsCSV._requests_data_rows": {"b576fe908a41f552"},
         "locust.stats:StatsCSVFileWriter._stats_history_data_rows": {

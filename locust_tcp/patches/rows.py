@@ -5,7 +5,7 @@ from typing import Any
 from locust.stats import StatsEntry
 
 from locust_tcp.metrics.rounding import three_digits
-from locust_tcp.patches import histograms, percentiles
+from locust_tcp.patches import histograms
 from locust_tcp.patches.guard import Patch
 
 _upstream_to_dict = StatsEntry.to_dict
@@ -37,7 +37,7 @@ TABLES = Patch(
         },
     },
     replacements={"locust.stats:StatsEntry.to_dict": _to_dict},
-    requires=[histograms.PATCH, percentiles.PATCH],
+    requires=[histograms.PATCH],
 )
 
 CHARTS = Patch(

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from locust_tcp.metrics.rounding import three_digits
 from locust_tcp.patches.console import _cell
 from tests.patches import upstream
-from tests.patches.test_percentiles import logged
+from tests.patches.test_histograms import logged
 
 Theirs = upstream.stats.StatsEntry
 

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from locust.env import Environment
 from locust.stats import PERCENTILES_TO_REPORT, RequestStats, StatsCSV, StatsCSVFileWriter
 
+from locust_tcp.metrics.rounding import three_digits
 from locust_tcp.patches import csv_files
 from tests import kit
 from tests.patches import upstream
-from tests.patches.test_percentiles import logged
+from tests.patches.test_histograms import logged
 
 
 @given(st.lists(st.integers(1, 999), max_size=20))
@@ -74,9 +75,18 @@ def test_an_empty_row_is_locusts() -> None:
     assert out.getvalue() == theirs.getvalue()
 
 
-def test_percentiles_have_three_digits() -> None:
-    writer = StatsCSV(Environment(), [0.5, 1.0])
-    assert writer._percentile_fields(logged([0.1, 0.1234, 0.1234, 0.5678])) == [0.123, 0.5678]  # the exact maximum
+@given(st.lists(st.floats(0.001, 1e5), min_size=1, max_size=20))
+def test_times_have_three_digits_and_percentiles_lie_between_minimum_and_maximum(milliseconds: list[float]) -> None:
+    environment, out = Environment(), io.StringIO()
+    for each in milliseconds:
+        environment.stats.log_request("TCP", "word", each, 3)  # type: ignore[arg-type]
+    StatsCSV(environment, PERCENTILES_TO_REPORT).requests_csv(csv.writer(out))
+    for row in csv.DictReader(io.StringIO(out.getvalue())):
+        times = {column: float(row[column]) for column in row if column.endswith(("Response Time", "%"))}
+        assert times == {column: three_digits(value) for column, value in times.items()}
+        percentiles = [value for column, value in times.items() if column.endswith("%")]
+        assert percentiles == sorted(percentiles)
+        assert times["Min Response Time"] <= percentiles[0] <= percentiles[-1] == times["Max Response Time"]
 
 
 def columns(rows: list[Mapping[str, str]], *names: str) -> list[tuple[str, ...]]:
@@ -94,7 +104,7 @@ def test_the_files_have_all_requests_when_locust_quits(tmp_path: Path) -> None:
         assert (row["Request Count"], row["Failure Count"]) == ("1", "1")
     assert columns(kit.rows(tmp_path / "run_failures.csv"), "Error", "Occurrences") == [("reply: wrong", "1")]
     assert kit.rows(tmp_path / "run_exceptions.csv") == []
-    assert (tmp_path / "run_stats_history.csv").read_text().split(",")[14] == "1"  # all requests so far
+    assert (tmp_path / "run_stats_history.csv").read_text().split(",")[17] == "1"  # all requests so far
     writer.close_files()
     assert not writer.requests_csv_filehandle.closed
 

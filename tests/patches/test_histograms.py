@@ -12,7 +12,16 @@ from locust_tcp.metrics.rounding import three_digits
 from locust_tcp.patches import histograms
 from tests.patches import upstream
 
+Theirs = upstream.stats.StatsEntry
 times = st.none() | st.floats(0.001, 1e6)
+
+
+def logged(milliseconds: list[Any]) -> StatsEntry:
+    """Return the row of some requests."""
+    kept = RequestStats()
+    for each in milliseconds:
+        kept.log_request("TCP", "word", each, 0)
+    return kept.get("word", "TCP")
 
 
 def test_the_buckets_have_three_digits() -> None:
@@ -29,7 +38,7 @@ def test_the_method_for_older_releases_differs_from_locusts_in_the_digits_only(m
         patch.setattr(upstream.stats, "bucket_response_time", three_digits)
         ours: Any
         theirs: Any
-        ours, theirs = (upstream.stats.StatsEntry(RequestStats(), "word", "TCP") for _ in range(2))
+        ours, theirs = (Theirs(RequestStats(), "word", "TCP") for _ in range(2))
         for each in milliseconds:
             histograms._log_response_time(ours, each)
             theirs._log_response_time(each)

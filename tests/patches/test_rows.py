@@ -11,7 +11,7 @@ from locust.stats import update_stats_history
 
 from locust_tcp.metrics.rounding import three_digits
 from tests.patches import upstream
-from tests.patches.test_percentiles import logged
+from tests.patches.test_histograms import logged
 
 times = st.lists(st.floats(0.001, 1e5), max_size=20)
 
