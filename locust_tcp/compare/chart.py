@@ -172,36 +172,6 @@ def line_chart(
     return _svg(parts)
 
 
-def bar_chart(title: str, groups: Mapping[str, Mapping[str, float]], *, log_y: bool = False) -> str:
-    """Draw groups of bars.
-
-    Args:
-        title: The title of the chart.
-        groups: For each group by its name, the heights of its bars by their names.
-        log_y: Whether the y axis is logarithmic.
-
-    Returns:
-        An SVG element.
-    """
-    names = list(dict.fromkeys(name for bars in groups.values() for name in bars))
-    y = _Scale([height for bars in groups.values() for height in bars.values()], HEIGHT - BOTTOM, TOP, log=log_y)
-    parts = _frame(title, names, y)
-    room = (WIDTH - LEFT - RIGHT) / max(1, len(groups))
-    width = 0.8 * room / max(1, len(names))
-    for place, (group, bars) in enumerate(groups.items()):
-        begin = LEFT + (place + 0.1) * room
-        for name, height in bars.items():
-            number = names.index(name)
-            top = y(height)
-            box = f'x="{begin + number * width:.1f}" y="{top}" width="{width * 0.92:.1f}"'
-            label = f"<title>{escape(name)}, {escape(group)}: {plain(height)}</title>"
-            colour = COLOURS[number % len(COLOURS)]
-            parts.append(f'<rect {box} height="{HEIGHT - BOTTOM - top:.1f}" fill="{colour}">{label}</rect>')
-        middle = begin + 0.4 * room
-        parts.append(f'<text x="{middle:.1f}" y="{HEIGHT - 24}" text-anchor="middle">{escape(group)}</text>')
-    return _svg(parts)
-
-
 def charts(pictures: Iterable[str]) -> str:
     """Return charts side by side, as far as there is room."""
     return f'<div class="charts">{"".join(pictures)}</div>'

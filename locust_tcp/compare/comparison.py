@@ -20,7 +20,7 @@ FEW = "few"
 LEGEND = (
     f"x is the ratio to the baseline: {REAL} is worth believing, {NOISE} may be noise (Welch's t-test, 95 %). "
     "Without a mark there are too few samples: run each variant three times or more, "
-    "or for a minute with --csv-full-history. "
+    "or for a minute with --csv-full-history. The maximum is that of all runs of a variant, and has no mark. "
     "In brackets: where a percentile lies with 95 % confidence, by the spread of three runs or more, or else by order "
     f"statistics. {FEW}: the requests are too few for the percentile. The 95th needs {samples_needed(0.95)}, "
     f"the 99th {samples_needed(0.99)}."
@@ -37,6 +37,7 @@ class Metric:
         is_count: Whether a longer run has more of it.
         fraction: Of a percentile which one (0.95: the 95th); 0 for other metrics.
         good: 1 where more is better, -1 where less is, 0 where neither is.
+        over: Makes one figure of those of several runs.
     """
 
     title: str
@@ -44,17 +45,18 @@ class Metric:
     is_count: bool = False
     fraction: float = 0.0
     good: int = -1
+    over: Callable[[Sequence[float]], float] = fmean
 
 
 def percentile(name: str) -> Metric:
     """Return the metric of a percentile, in milliseconds, by its name in the CSV, such as 95%."""
-    title = "max ms" if name == "100%" else f"p{name.removesuffix('%')} ms"
     fraction = _share(name)
     needed = samples_needed(fraction) if 0 < fraction < 1 else 0  # a maximum is what it is
     return Metric(
-        title,
+        f"p{name.removesuffix('%')} ms" if fraction < 1 else "max ms",
         lambda entry: entry.percentiles.get(name, math.nan) if entry.requests >= needed else math.nan,
         fraction=fraction if needed else 0.0,
+        over=fmean if fraction < 1 else max,
     )
 
 
@@ -78,6 +80,11 @@ class Variant:
 
     name: str
     runs: list[Run]
+
+    @property
+    def label(self) -> str:
+        """The name, and what its figures are."""
+        return self.name if len(self.runs) == 1 else f"{self.name}, mean of {len(self.runs)} runs"
 
     def values(self, entry: str, metric: Metric) -> list[float]:
         """Return a metric of each run that has such an entry."""
@@ -171,7 +178,7 @@ def number(value: float) -> str:
     """Format a figure with three digits, or all digits before the point if those are more."""
     if math.isnan(value):
         return "-"
-    return f"{value:,.0f}" if value >= 999.5 or value == int(value) else f"{value:.3g}"
+    return f"{value:,.0f}" if value >= 999.5 or value % 1 == 0 else f"{value:.3g}"
 
 
 def interval(entries: Sequence[Entry], metric: Metric) -> str:
@@ -206,9 +213,10 @@ class Difference:
     Attributes:
         name: The row of the statistics.
         metric: The column.
-        figure: The variant's figure, the mean of its runs.
+        figure: The variant's figure, of all its runs.
         base: The baseline's.
-        is_real: Whether chance is no likely reason; None where the samples are too few to tell.
+        is_real: Whether chance is no likely reason; None where the samples are too few to tell, and
+            for a maximum, which is one response time.
         is_better: Whether the variant's figure is the better one; None where it is neither better nor worse.
     """
 
@@ -228,11 +236,13 @@ def difference(variant: Variant, baseline: Variant, name: str, metric: Metric) -
     samples = values, base
     if len(variant.runs) == len(baseline.runs) == 1 and name == TOTAL:
         samples = variant.samples(metric), baseline.samples(metric)
-    more = fmean(values) - fmean(base)
+    figure, base_figure = metric.over(values), metric.over(base)
+    more = figure - base_figure
     is_better = more * metric.good > 0 if more * metric.good else None
     if metric is RATE and more * (_goodput(variant, name) - _goodput(baseline, name)) <= 0:
         is_better = None  # more connects or more failures are no better
-    return Difference(name, metric, fmean(values), fmean(base), differ(*samples), is_better)
+    is_real = None if metric.over is max else differ(*samples)
+    return Difference(name, metric, figure, base_figure, is_real, is_better)
 
 
 def _goodput(variant: Variant, name: str) -> float:
@@ -252,7 +262,7 @@ def cell(variant: Variant, baseline: Variant, entry: str, metric: Metric) -> str
     entries = [run.entries[entry] for run in variant.runs if entry in run.entries]
     if not values:
         return FEW if metric.fraction and any(each.percentiles for each in entries) else "-"
-    text = number(fmean(values)) + (interval(entries, metric) if metric.fraction else "")
+    text = number(metric.over(values)) + (interval(entries, metric) if metric.fraction else "")
     found = difference(variant, baseline, entry, metric)
     if found is None:
         return text
@@ -284,5 +294,5 @@ def rows(variants: Sequence[Variant]) -> list[list[str]]:
         for variant in present:
             only = " (only here)" if len(present) == 1 < len(variants) else ""
             figures = [cell(variant, variants[0], name, metric) for metric in metrics(variants)]
-            table.append([name, f"{variant.name}{only}", *figures])
+            table.append([name, f"{variant.label}{only}", *figures])
     return table

@@ -1,11 +1,10 @@
 """A comparison as text for a terminal, and as a page with pictures."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
-from statistics import fmean
 
-from locust_tcp.compare.chart import bar_chart, charts, document, html_table, line_chart
+from locust_tcp.compare.chart import charts, document, html_table, line_chart
 from locust_tcp.compare.comparison import (
     LEGEND,
     NOISE,
@@ -30,7 +29,7 @@ LABELS = ("50%", "90%", "95%", "99%", "99.9%", "99.99%")  # of the axis of perce
 
 def text(variants: Sequence[Variant]) -> str:
     """Return the table and its legend for a terminal. Rows of the same name show it once."""
-    table = [titles(variants), *rows(variants)]
+    table = [[printable(each) for each in row] for row in (titles(variants), *rows(variants))]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = []
     last = None
@@ -43,46 +42,51 @@ def text(variants: Sequence[Variant]) -> str:
         ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(
-        [*lines, "", *(f"{each.sentence} {each.detail}".rstrip() for each in verdicts(variants)), "", LEGEND]
+        [*lines, "", *(printable(f"{each.sentence} {each.detail}".rstrip()) for each in verdicts(variants)), "", LEGEND]
     )
 
 
+def printable(text: str) -> str:
+    """Return a text of a file without what a terminal takes for a command: an escape sequence, or a line's end."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
 def page(variants: Sequence[Variant]) -> str:
-    """Return a page of HTML: the verdicts, the table, the percentiles as bars and lines, and the histories."""
+    """Return a page of HTML: the verdicts, the table, the curves of the percentiles, and the histories."""
     parts = [
         f'<p class="verdict {each.kind}">{escape(each.sentence)} <small>{escape(each.detail)}</small></p>'
         for each in verdicts(variants)
     ]
     kinds = [[kind_of(each) for each in row] for _, row in differences(variants)]
     parts += [html_table(titles(variants), rows(variants), 2, kinds), f"<p>{COLOURS}</p>", f"<p>{LEGEND}</p>"]
-    pictures = []
-    for name in (TOTAL, *entry_names(variants)):
-        groups: dict[str, dict[str, float]] = {}
-        for label in shared_percentiles(variants):
-            metric = percentile(label)
-            bars = {variant.name: fmean(values) for variant in variants if (values := variant.values(name, metric))}
-            if bars:
-                groups[label] = bars
-        if groups:
-            pictures.append(bar_chart(f"{name}: percentiles (ms)", groups, log_y=True))
-            pictures += [_curve(groups)] if name == TOTAL else []
-    return document("Runs side by side", [*parts, charts(pictures + _history_charts(variants))])
+    pictures = [_curve(variants, name) for name in (TOTAL, *entry_names(variants))]
+    return document("Runs side by side", [*parts, charts([*filter(None, pictures), *_history_charts(variants)])])
 
 
-def _curve(groups: Mapping[str, Mapping[str, float]]) -> str:
-    """Return lines of the total's percentiles. Each 9 more has the same room; a maximum has no place."""
-    places = {
-        label: round(100 / (100 - share), 3) for label in {*groups, *LABELS} if (share := float(label[:-1])) < 100
+def _curve(variants: Sequence[Variant], name: str) -> str:
+    """Return a line of percentiles for each variant; "" without any.
+
+    Each 9 more has the same room, so a maximum has no place. Lines and no bars: the axis is logarithmic, where the
+    length of a bar says nothing.
+    """
+    shown = [label for label in shared_percentiles(variants) if float(label[:-1]) < 100]
+    lines = {
+        variant.name: [
+            (_place(label), metric.over(values))
+            for label, metric in ((label, percentile(label)) for label in shown)
+            if (values := variant.values(name, metric))
+        ]
+        for variant in variants
     }
-    lines: dict[str, list[tuple[float, float]]] = {}
-    for label, bars in groups.items():
-        for name, value in bars.items():
-            if label in places:
-                lines.setdefault(name, []).append((places[label], value))
-    xs = [x for line in lines.values() for x, _ in line] or [1.0]
-    words = {places[label]: label[:-1] for label in LABELS if min(xs) <= places[label] <= max(xs)}
-    title = f"{TOTAL}: curve of the percentiles (ms)"
-    return line_chart(title, "percentile", lines, log_x=True, log_y=True, x_words=words)
+    xs = [x for line in lines.values() for x, _ in line]
+    if not xs:
+        return ""
+    words = {_place(label): label[:-1] for label in LABELS if min(xs) <= _place(label) <= max(xs)}
+    return line_chart(f"{name}: percentiles (ms)", "percentile", lines, log_x=True, log_y=True, x_words=words)
+
+
+def _place(label: str) -> float:
+    return round(100 / (100 - float(label[:-1])), 3)
 
 
 def _history_charts(variants: Sequence[Variant]) -> list[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TOTAL = "Aggregated"
+GREATEST = 1e12  # more than any figure of a run: sums of these do not overflow, and intervals of these take no minutes
 WINDOW = 10  # seconds: the span of Locust's current percentiles; rows closer together overlap
 PERCENTILE = re.compile(r"\d+(\.\d+)?%")  # a column; a locustfile may choose its own
 
@@ -105,11 +106,14 @@ def read(place: str) -> list[Run]:
     Raises:
         Unreadable: There is no such place, or a file in it is not a run.
     """
-    path = Path(place)
     try:
-        path.exists()
-    except OSError as error:
+        return _read_place(place)
+    except OSError as error:  # such as of a name that is too long
         raise Unreadable(f"{place}: {error.strerror}") from None
+
+
+def _read_place(place: str) -> list[Run]:
+    path = Path(place)
     if path.is_dir():
         files = sorted({file for pattern in PATTERNS for file in path.glob(pattern)})
         if not files:
@@ -130,7 +134,10 @@ def _read(file: Path) -> Run:
         count, failures, rate = (
             _number(file, row[column]) for column in ("Request Count", "Failure Count", "Requests/s")
         )
-        entries[name] = Entry(int(count), int(failures), rate, _percentiles(file, row))
+        times = _percentiles(file, row)
+        if "100%" in times:  # Locust rounds it to two digits
+            times["100%"] = _number(file, row.get("Max Response Time") or row["100%"])
+        entries[name] = Entry(int(count), int(failures), rate, times)
     if TOTAL not in entries:
         raise Unreadable(f"{file}: it has been cut off, or its test never began: there is no row {TOTAL}")
     if not file.name.endswith(STATS):
@@ -182,7 +189,7 @@ def _number(file: Path, text: str) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
+    if not abs(value) <= GREATEST:
         raise Unreadable(f"{file}: not a CSV of Locust's: {text!r} stands where a number belongs")
     return value
 

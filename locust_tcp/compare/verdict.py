@@ -63,9 +63,13 @@ def _size(each: Difference) -> float:
 
 def _words(each: Difference) -> str:
     where = "in total" if each.name == TOTAL else f"of {each.name}"
-    as_figures = each.metric.is_count or not each.base  # there is no ratio to zero
-    change = f"{number(each.figure)} instead of {number(each.base)}" if as_figures else ""
-    return f"{each.metric.title.removesuffix(' ms')} {where} {change or number(each.figure / each.base) + ' x'}"
+    if each.metric.is_count:  # the mean of several runs: one run has no count to test
+        change = f"{number(each.figure)} instead of {number(each.base)} a run"
+    elif each.base:
+        change = f"{number(each.figure / each.base)} x"
+    else:  # there is no ratio to zero
+        change = f"{number(each.figure)} instead of 0"
+    return f"{each.metric.title.removesuffix(' ms')} {where} {change}"
 
 
 def kind_of(each: Difference | None) -> str:

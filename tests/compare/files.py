@@ -57,7 +57,7 @@ def write_stats(file: Path, *rows: Row, reported: Sequence[str] = REPORTED) -> P
         file,
         [*STATS_COLUMNS[: -len(REPORTED)], *reported],
         [
-            [kind, name, count, failures, *[0] * 5, count / SECONDS, failures / SECONDS]
+            [kind, name, count, failures, *[0] * 3, spread(p50)[-1], 0, count / SECONDS, failures / SECONDS]
             + [spread(p50)[place] for place in places]
             for kind, name, count, failures, p50 in (*rows, total)
         ],

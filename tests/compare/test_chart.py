@@ -21,7 +21,6 @@ from locust_tcp.compare.chart import (
     TOP,
     WIDTH,
     Points,
-    bar_chart,
     document,
     html_table,
     line_chart,
@@ -221,9 +220,6 @@ def test_names_are_only_texts(log: bool) -> None:
     assert words(root).count(HOSTILE) == 2  # title and axis; the legend has little room
     assert HOSTILE in [element.text for element in root.iter(f"{SVG}title")]
     assert f"1 {HOSTILE}" in words(root)
-    bars = parse(bar_chart(HOSTILE, {HOSTILE: {HOSTILE: 1.0, "other": 2.0}}, log_y=log))
-    assert words(bars).count(HOSTILE) == 2
-    assert f"{HOSTILE}, {HOSTILE}: 1" in [element.text for element in bars.iter(f"{SVG}title")]
 
 
 def test_words_stand_at_their_places_of_the_x_axis_instead_of_numbers() -> None:
@@ -238,38 +234,6 @@ def test_words_stand_at_their_places_of_the_x_axis_instead_of_numbers() -> None:
 def test_one_series_needs_no_legend() -> None:
     assert "only" not in words(parse(line_chart("title", "x", {"only": [(1.0, 1.0)]})))
     assert {"one", "two"} <= set(words(parse(line_chart("title", "x", {"one": [], "two": []}))))
-
-
-groups = st.dictionaries(
-    st.sampled_from(["p50", "p95", "p99", "max"]),
-    st.dictionaries(st.sampled_from(["a", "b", "c"]), numbers, max_size=3),
-    max_size=4,
-)
-
-
-@given(groups, st.booleans())
-def test_bars_are_within_the_picture_and_the_higher_the_greater(groups: dict[str, dict[str, float]], log: bool) -> None:
-    root = parse(bar_chart("title", groups, log_y=log))
-    expect_within(root)
-    bars = [element for element in root.iter(f"{SVG}rect") if len(element)]
-    heights = [height for group in groups.values() for height in group.values()]
-    assert len(bars) == len(heights)
-    drawn = [float(bar.get("height") or "nan") for bar in bars]
-    in_order = [height for _, height in sorted(zip(heights, drawn, strict=True))]
-    assert in_order == sorted(in_order)
-    for bar in bars:
-        foot = float(bar.get("y") or "nan") + float(bar.get("height") or "nan")
-        assert foot == pytest.approx(HEIGHT - BOTTOM, abs=ROUNDING)
-
-
-def test_bars_of_a_group_stand_beside_each_other_and_those_of_another_apart() -> None:
-    root = parse(bar_chart("title", {"p50": {"a": 1.0, "b": 2.0}, "p95": {"a": 3.0, "b": 4.0}}))
-    bars = [element for element in root.iter(f"{SVG}rect") if len(element)]
-    ends = [(float(bar.get("x") or "nan"), float(bar.get("width") or "nan")) for bar in bars]
-    for (x, width), (following, _) in itertools.pairwise(ends):
-        assert x + width <= following
-    colours = [bar.get("fill") for bar in bars]
-    assert colours[0] == colours[2] != colours[1] == colours[3]
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,9 @@ def test_a_bad_file_is_one_line_and_exit_code_2(folder: Path, name: str, content
     assert not (folder / "page.html").exists()
 
 
-@pytest.mark.parametrize(("old", "new"), [(",300,", ",many,"), (",30.0,", ",inf,"), (",30.0,", ",nan,")])
+@pytest.mark.parametrize(
+    ("old", "new"), [(",300,", ",many,"), (",30.0,", ",inf,"), (",0.25,", ",nan,"), (",30.0,", ",1e308,")]
+)
 def test_a_figure_that_is_not_a_number_is_one_line_too(folder: Path, old: str, new: str) -> None:
     file = folder / "A_stats.csv"
     file.write_text(file.read_text().replace(old, new))
@@ -54,6 +56,43 @@ def test_a_page_that_can_not_be_written_is_one_line(folder: Path) -> None:
         done = compare(folder / "A", folder / "B", "--html", place)
         assert done.returncode == 2
         assert re.fullmatch(rf"compare: can't write {re.escape(str(place))}: .*\n", done.stderr)
+
+
+@pytest.mark.parametrize("name", ["A_stats.csv", "link", "notes.txt"])
+def test_a_page_overwrites_no_file_but_a_page(folder: Path, name: str) -> None:
+    (folder / "link").symlink_to("A_stats.csv")
+    (folder / "notes.txt").write_text("<html>")
+    before = (folder / name).read_text()
+    done = compare("A", "B", "--html", name, cwd=folder)
+    assert (done.returncode, done.stderr) == (
+        2,
+        f"compare: can't write {name}: there is a file of this name, and it is no page\n",
+    )
+    assert (folder / name).read_text() == before
+    for _ in range(2):
+        assert compare("A", "B", "--html", "page.html", cwd=folder).returncode == 0
+
+
+@pytest.mark.parametrize("letters", [200, 250])
+def test_a_long_name_is_a_run_or_one_line(folder: Path, letters: int) -> None:
+    name = letters * "n"
+    write_stats(folder / f"{name[:240]}_stats.csv", ("TCP", name, 300, 3, 0.25), LINE)
+    done = compare("A", name, "--html", f"{name}.html", cwd=folder)
+    assert (done.returncode, done.stderr) == (
+        (0, "") if letters == 200 else (2, f"compare: {name}: File name too long\n")
+    )
+
+
+def test_what_a_terminal_can_not_print_or_takes_for_a_command_is_escaped(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    write_stats(folder / "A_stats.csv", ("TCP", "gr\u00fc\u00df \x1b[2J\nnext", 300, 3, 0.25))
+    done = compare("A", "B", cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"TCP gr\xfc\xdf \x1b[2J\nnext  A (only here)" in done.stdout
+    done = compare("A", "\x1b[2J", cwd=folder)
+    assert done.stderr.startswith(r"compare: \x1b[2J: there is no such file")
 
 
 def test_a_place_that_can_not_be_read_is_one_line_that_names_it(folder: Path) -> None:

@@ -173,6 +173,14 @@ def test_runs_with_too_few_requests_for_a_percentile_do_not_count() -> None:
     assert cells(base, base)[5] == "6"
 
 
+def test_several_runs_are_said_to_be_and_their_maximum_is_the_greatest() -> None:
+    base = variant("A", *({"TCP word": entry(100, failures)} for failures in (20, 21, 21)))
+    other = variant("B", *({"TCP word": entry(100, 0, p50)} for p50 in (1.0, 2.0, 6.0)))
+    table = rows([base, other])
+    assert [row[1] for row in table[:2]] == ["A, mean of 3 runs", "B, mean of 3 runs"]
+    assert (table[0][column("failures") + 2], table[1][column("max ms") + 2]) == ("20.7", "24 x6")
+
+
 def test_a_name_that_some_runs_have_is_averaged_over_these() -> None:
     base = variant("A", {"TCP word": entry(100)}, {}, {"TCP word": entry(300)})
     assert cells(base, base)[0] == "200"
@@ -244,7 +252,14 @@ def test_a_row_says_where_no_other_variant_has_its_name() -> None:
     ("value", "text"),
     [
         *((0.0, "0"), (12.0, "12"), (999.6, "1e+03"), (1000.4, "1,000"), (71274.0, "71,274"), (1234567.8, "1,234,568")),
-        *((0.0114, "0.0114"), (0.00012345, "0.000123"), (20.56, "20.6"), (123.4, "123"), (math.nan, "-")),
+        *(
+            (0.0114, "0.0114"),
+            (0.00012345, "0.000123"),
+            (20.56, "20.6"),
+            (123.4, "123"),
+            (math.nan, "-"),
+            (math.inf, "inf"),
+        ),
     ],
 )
 def test_figures_have_three_digits_or_all_before_the_point(value: float, text: str) -> None:

@@ -34,6 +34,13 @@ def test_a_downloaded_file_is_one_run_without_history(tmp_path: Path, name: str)
     assert read(str(file)) == [Run(file.stem, ENTRIES, [])]
 
 
+def test_the_maximum_is_the_real_one_and_not_rounded_to_two_digits(tmp_path: Path) -> None:
+    file = write_stats(tmp_path / "run_stats.csv", WORD)
+    file.write_text(file.read_text().replace(",2.75,0,", ",2.7654,0,"))  # the column Max Response Time
+    (run,) = read(str(file))
+    assert {entry.percentiles["100%"] for entry in run.entries.values()} == {2.7654}
+
+
 @pytest.mark.parametrize("name", ["run", "run.1", "_stats", "Läufe, all"])
 def test_a_prefix_and_its_stats_file_are_the_same_run_with_its_history(tmp_path: Path, name: str) -> None:
     file = write_stats(tmp_path / f"{name}_stats.csv", WORD, LINE)
