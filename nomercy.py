@@ -8,19 +8,21 @@ NAME_limit.html.
 """
 
 import logging
+import sys
 import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import psutil
+from flask import Response, jsonify, request
 from locust import LoadTestShape, events
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.runners import STATE_RUNNING, WorkerRunner
 
 from locust_tcp import number
-from locust_tcp.metrics.capacity import CapacitySearch, LoadStep, findings
+from locust_tcp.metrics.capacity import CapacitySearch, LoadStep, findings, has_result
 from locust_tcp.metrics.generator import GeneratorStats, LoadGenerator, is_generator_bound, worst_verdict
 from locust_tcp.metrics.snapshot import Snapshot, StatsCollector
 from locust_tcp.metrics.thresholds import NOT_JUDGED, Thresholds, percent
@@ -56,6 +58,13 @@ def add_options(parser: LocustArgumentParser) -> None:
         help="seconds of these that are not measured, at the start",
     )
     parser.set_defaults(max_fail_ratio=MAX_FAIL_RATIO)
+
+
+def settling_error(step_time: float, settle_time: float) -> str:
+    """Return what is wrong with the times of a step; "" for nothing."""
+    if settle_time < step_time:
+        return ""
+    return f"of {step_time:g} s of each step {settle_time:g} s are for settling: --settle-time must be the shorter one"
 
 
 def cores_busy() -> float:
@@ -137,8 +146,8 @@ class NoMercy(LoadTestShape):
         )
         self.search.steps.append(step)
         logger.info(
-            "No mercy: %d users, goodput %.0f requests/s, 95th percentile %g ms, %s failures",
-            *(step.users, interval.goodput, interval.p95, percent(interval.fail_ratio)),
+            "No mercy: %d user%s, goodput %.0f requests/s, 95th percentile %g ms, %s failures",
+            *(step.users, "s" * (step.users != 1), interval.goodput, interval.p95, percent(interval.fail_ratio)),
         )
 
     def log_findings(self, **_: Any) -> None:
@@ -146,17 +155,34 @@ class NoMercy(LoadTestShape):
         if not self.search.steps:
             return
         self.search.is_over = True
+        assert self.runner is not None
+        # Failures are its purpose. The exit code comes first: nothing that follows may cost it.
+        self.runner.environment.process_exit_code = 0 if has_result(self.search) else NOT_JUDGED
         for finding in findings(self.search):
             logger.info("No mercy: %s", finding)
         prefix = self.options.csv_prefix
         for name, text in ((".csv", limit_tab.csv), (".html", limit_tab.report)) if prefix else ():
             try:
-                Path(f"{prefix}_limit{name}").write_text(text(self.search), encoding="utf-8", newline="")
+                Path(f"{prefix}_limit{name}").write_bytes(text(self.search).encode(errors="backslashreplace"))
             except OSError as error:  # a disk that is full
                 logger.error("No mercy: can't write %s_limit%s: %s", prefix, name, error.strerror)
-        found = any(step.interval.requests for step in self.search.steps)
-        assert self.runner is not None
-        self.runner.environment.process_exit_code = 0 if found else NOT_JUDGED  # failures are its purpose
+
+
+def refuse_long_settling(environment: Environment) -> None:
+    """Refuse a settle time that is no shorter than the step, on the command line and in the start form."""
+    options: Any = environment.parsed_options
+    if error := settling_error(options.step_time, options.settle_time):
+        sys.exit(f"locust: error: {error}")
+    if environment.web_ui is None or environment.web_ui.app is None:
+        return
+
+    @environment.web_ui.app.before_request
+    def check() -> Response | None:
+        fields = request.form
+        if request.method != "POST" or not {"step_time", "settle_time"} <= fields.keys():
+            return None
+        error = settling_error(float(fields["step_time"]), float(fields["settle_time"]))
+        return jsonify({"success": False, "message": error, "host": environment.host}) if error else None
 
 
 @events.init.add_listener
@@ -167,6 +193,7 @@ def init(environment: Environment, **_: Any) -> None:
         return
     shape.collector = StatsCollector.of(environment)
     shape.generator = LoadGenerator.of(environment)
+    refuse_long_settling(environment)
     environment.events.test_stop.add_listener(shape.log_findings)
     environment.events.reset_stats.add_listener(shape.begin_step)
     limit_tab.add(environment, lambda: shape.search)

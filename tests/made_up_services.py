@@ -34,7 +34,7 @@ def step(
     errors = Counter({how: failed} if failed else {})
     interval = Interval(SECONDS, good + failed, failed, Counter({p95: good + failed}), errors)
     broken = THRESHOLDS.broken(interval) if interval.requests else ["there were no requests"]
-    verdict = Verdict(level, f"The verdict at {users}.", f"the evidence at {users}", network)
+    verdict = Verdict(level, f"The verdict at {users}.", f"the evidence at {users}", network, "The claim")
     return LoadStep(users, interval, broken, verdict, generator_bound, machine_cpu, rates)
 
 

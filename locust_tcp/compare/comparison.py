@@ -12,8 +12,8 @@ from pathlib import Path
 from statistics import fmean
 
 from locust_tcp.compare.runs import TOTAL, Entry, Moment, Run, Unreadable, read
-from locust_tcp.compare.welch import MIN_SAMPLES, differ, margin
-from locust_tcp.metrics.evidence import ranks, samples_needed
+from locust_tcp.compare.welch import differ
+from locust_tcp.metrics.evidence import margin, ranks, samples_needed
 
 REAL, NOISE, UNKNOWN = "*", "~", ""
 FEW = "few"
@@ -188,8 +188,8 @@ def interval(entries: Sequence[Entry], metric: Metric) -> str:
     ranks that enclose the true percentile are the interval. It is wider than one of all response times.
     """
     values = _known(map(metric.of, entries))
-    if len(values) >= MIN_SAMPLES:
-        half = margin(values)
+    half = margin(values)
+    if half is not None:
         return f" ({number(max(0.0, fmean(values) - half))}-{number(fmean(values) + half)})"
     if len(entries) != 1 or not values:
         return ""

@@ -15,12 +15,12 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from statistics import stdev
 
+from locust_tcp.metrics.evidence import margin
 from locust_tcp.metrics.generator import BUSY, SATURATED, Verdict
 from locust_tcp.metrics.rounding import three_digits
 from locust_tcp.metrics.snapshot import Interval
-from locust_tcp.metrics.thresholds import percent
+from locust_tcp.metrics.thresholds import nothing_succeeded, percent
 from locust_tcp.transport.errors import (
     ADVICE,
     CONNECT,
@@ -44,9 +44,6 @@ MOST_STEPS = 12  # with different users, of some nine seconds each: less than tw
 MOST_REPEATS = 4  # of these steps: where failures begin and where a threshold is broken, twice each
 DOUBLINGS = 7  # of these steps, to reach the most users
 MACHINE_BUSY = 95.0  # percent of all cores
-LEAST_PARTS = 3  # of a step: two differ by chance too much to say anything
-# Student's t for a 95 % confidence interval, by degrees of freedom from 2 on; the last one serves all greater ones.
-STUDENT = (4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
 
 # Failures of Locust's machine, by their resource, which has advice.
 EXHAUSTED = {f"{CONNECT}: {how}": how for how in (NO_DESCRIPTORS, NO_PORTS)}
@@ -99,10 +96,7 @@ class LoadStep:
     @property
     def margin(self) -> float | None:
         """Half the width of the goodput's 95 % confidence interval; None for too few parts."""
-        if len(self.rates) < LEAST_PARTS:
-            return None
-        student = STUDENT[min(len(self.rates) - LEAST_PARTS, len(STUDENT) - 1)]
-        return student * stdev(self.rates) / math.sqrt(len(self.rates))
+        return margin(self.rates)
 
 
 Reached = Callable[[LoadStep], bool]
@@ -239,9 +233,17 @@ def has_broken(step: LoadStep) -> bool:
 
 def findings(search: CapacitySearch) -> list[str]:
     """Return a sentence or two for each limit: of users, of thresholds and of goodput."""
-    if not any(step.interval.requests for step in search.steps):
+    made = [step.interval for step in search.steps if step.interval.requests]
+    if not made:
         return ["There is no result: there were no requests."]
+    if not has_result(search):
+        return [f"There is no result: {nothing_succeeded(made[-1])}. That is no limit: look at that failure first."]
     return list(_findings(search))
+
+
+def has_result(search: CapacitySearch) -> bool:
+    """Return whether any request succeeded."""
+    return any(_goodput(step) for step in search.steps)
 
 
 def _findings(search: CapacitySearch) -> Iterator[str]:

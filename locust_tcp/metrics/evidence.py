@@ -1,24 +1,47 @@
-"""How sure a percentile is: its confidence interval, by order statistics.
+"""How sure a percentile or a mean is: its confidence interval.
 
 How many of n response times are at most the service's true percentile is binomial, whatever the
 distribution of the times is. So two of the sorted times enclose the true percentile with a known
-probability, and no shape of the distribution has to be assumed. Source: G. J. Hahn and W. Q. Meeker,
+probability, and no shape of the distribution has to be assumed (order statistics). Source: G. J. Hahn and W. Q. Meeker,
 Statistical Intervals (1991), 5.2; J.-Y. Le Boudec, Performance Evaluation of Computer and Communication
 Systems (2010), theorem 2.1.
 
 The method takes the response times for independent of each other. In a queue they are not quite: a slow
-one is followed by slow ones. The true interval is then wider, never narrower.
+one is followed by slow ones. The true interval is then wider.
+
+The mean of some samples has one by Student's t-distribution.
 """
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import variance
 
 CONFIDENCE = 0.95  # the usual one: a wrong interval in twenty, half of them on each side
 SIDE = (1 - CONFIDENCE) / 2  # the probability that the true percentile lies beyond one end
 DEVIATIONS = 1.96  # of the normal distribution, for the same probability
+MIN_SAMPLES = 3  # for a mean; fewer say too little about their spread
+# Student's t for 1 to 30 degrees of freedom, two-sided, 5 % (NIST/SEMATECH e-Handbook, 1.3.6.7.2).
+# The bound falls with the degrees of freedom: beyond 30 the last one is on the safe side.
+STUDENT = (
+    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
+    *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
+    *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
+)
 NEGLIGIBLE = 10.0  # standard deviations: what lies further out has a probability below 1e-20
+
+
+def student(freedom: int) -> float:
+    """Return the bound of Student's t for so many degrees of freedom, two-sided, 5 %."""
+    return STUDENT[min(freedom, len(STUDENT)) - 1]
+
+
+def margin(samples: Sequence[float]) -> float | None:
+    """Return how far from the samples' mean the true mean may lie, with 95 % confidence; None for too few samples."""
+    if len(samples) < MIN_SAMPLES:
+        return None
+    return student(len(samples) - 1) * math.sqrt(variance(samples) / len(samples))
 
 
 @functools.lru_cache

@@ -34,6 +34,7 @@ from locust.env import Environment
 from locust.runners import STATE_MISSING, STATE_RUNNING, STATE_SPAWNING, MasterRunner
 
 from locust_tcp.metrics.environment import PerEnvironment
+from locust_tcp.metrics.evidence import samples_needed
 from locust_tcp.metrics.network import Paths, network_finding
 from locust_tcp.metrics.rounding import three_digits
 from locust_tcp.metrics.snapshot import EMPTY, Histogram, Interval, Snapshot, percentile
@@ -44,10 +45,7 @@ logger = logging.getLogger(__name__)
 TICK = 0.02  # seconds; 50 samples a second give a 99th percentile within seconds, at next to no cost
 RESOLUTION = 0.001  # seconds; the event loop sleeps for whole milliseconds, rounded up (epoll_wait(2))
 LAG_LIMIT = 1.0  # milliseconds; a shorter wait for Locust is the ordinary length of a turn
-# The 95 % confidence interval of a 95th percentile ends at two of the sorted samples (Le Boudec, Performance Evaluation
-# of Computer and Communication Systems, theorem 2.1). Fewer samples have no such end: all of 71 are below the true
-# percentile with a chance of 0.95 ** 71, which is more than 2.5 %.
-MIN_LAGS = 72
+MIN_LAGS = samples_needed(0.95)  # a 95th percentile of fewer has no confidence interval
 CPU_LIMIT = 90.0  # percent of a core, the most that a process of Locust can use; Locust warns there too
 CPU_BUSY = 70.0  # percent of a core: half as many users again would saturate it
 LAG_SHARE = 0.25  # of the users' time; the rest is the service's response time and the users' own pauses
@@ -185,25 +183,19 @@ class Verdict:
         text: A sentence or two with the evidence and advice.
         evidence: The figures alone, without a judgement.
         network: What is wrong with the network, as a sentence; "" for nothing.
+        claim: The judgement alone, in a few words.
     """
 
     level: int
     text: str
     evidence: str = ""
     network: str = ""
+    claim: str = "Nothing to judge yet"
 
     @property
     def headline(self) -> str:
         """The verdict in a few words."""
-        return HEADLINES[self.level] + (", and the network is bad" if self.network else "")
-
-
-HEADLINES = {
-    UNKNOWN: "Nothing to judge yet",
-    ROOM: "Locust has room",
-    BUSY: "Locust has little room left",
-    SATURATED: "Locust is saturated",
-}
+        return self.claim + (", and the network is bad" if self.network else "")
 
 
 def verdict(stats: GeneratorStats, response_time: float) -> Verdict:
@@ -219,14 +211,16 @@ def verdict(stats: GeneratorStats, response_time: float) -> Verdict:
         return Verdict(UNKNOWN, "Gone: this worker no longer reports. Its earlier reports still count.")
     if stats.is_master:
         if is_full:  # too slow for the reports of all its workers
-            return Verdict(SATURATED, f"Locust's master is saturated: {cpu}. Use fewer workers.", cpu)
+            claim = "Locust's master is saturated"
+            return Verdict(SATURATED, f"{claim}: {cpu}. Use fewer workers.", cpu, claim=claim)
         return Verdict(UNKNOWN, f"A master has no users of its own; {cpu}.", cpu)
     network = network_finding(stats, response_time)
     if not stats.users or not response_time:
         nothing = "no response time was measured" if stats.users else "there are no users here"
         if is_full:  # users that fail at once try again at once
-            text = f"Locust is saturated: {cpu}, and {nothing}. Look at the failures and exceptions first."
-            return Verdict(SATURATED, text, cpu, network)
+            claim = "Locust is saturated"
+            text = f"{claim}: {cpu}, and {nothing}. Look at the failures and exceptions first."
+            return Verdict(SATURATED, text, cpu, network, claim)
         return Verdict(UNKNOWN, f"Nothing to judge: {nothing}; {cpu}. {network}".rstrip(), cpu, network)
     count = stats.known_lags.total()
     lag = stats.lag(0.95) if count >= MIN_LAGS else 0.0
@@ -253,7 +247,7 @@ def verdict(stats: GeneratorStats, response_time: float) -> Verdict:
         )
     if network:
         advice = network if level == ROOM else f"{advice} {network}"
-    return Verdict(level, f"{claim}: {evidence}. {advice}", evidence, network)
+    return Verdict(level, f"{claim}: {evidence}. {advice}", evidence, network, claim)
 
 
 def worst_verdict(processes: Mapping[str, GeneratorStats], response_time: float) -> Verdict:

@@ -349,6 +349,7 @@ class Judge:
         self._divider: gevent.Greenlet[..., None] | None = None
         self._processes_at_start: dict[str, GeneratorStats] = {}
         self._missing = 0
+        self._spawned = 0  # users, when they began to stop
         self._final: list[Finding] | None = None  # those of the test that was judged last
 
     def state(self) -> tuple[list[Finding], bool]:
@@ -395,6 +396,7 @@ class Judge:
             self._divider.kill()
         self._stop = Boundary(self._environment)
         runner = self._environment.runner
+        self._spawned = runner.user_count if runner else 0
         self._missing = len(runner.clients.missing) if isinstance(runner, runners.MasterRunner) else 0
 
     def test_stopped(self, **_: Any) -> None:
@@ -457,7 +459,7 @@ class Judge:
 
     def _findings(self) -> list[Finding]:
         if self._start is None:
-            return [Finding(NOT_JUDGED, "the run ended before all users were spawned")]
+            return [Finding(NOT_JUDGED, self._missing_users())]
         options = self._environment.parsed_options
         assert options is not None
         end = Snapshot.of(self._environment.stats)
@@ -472,6 +474,14 @@ class Judge:
             accept_saturation=options.accept_saturation,
         )
         return Thresholds.of(self._environment).find(interval, loaded, doubts, self._parts(end))
+
+    def _missing_users(self) -> str:
+        runner = self._environment.runner
+        wanted = runner.target_user_count if runner else 0
+        if not self._stop:
+            return f"only {runner.user_count if runner else 0} of {wanted} users have started"
+        advice = "Spawn them faster (--spawn-rate), or run longer (--run-time)"
+        return f"only {self._spawned} of {wanted} users had started when the run ended. {advice}"
 
     def _parts(self, end: Snapshot) -> list[Interval]:
         """Return the interval in two parts of about the same length. Those of a load shape differ by intention."""

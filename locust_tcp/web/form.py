@@ -40,9 +40,12 @@ def number(unit: str, *, zero: bool = False) -> Callable[[str], float]:
 
 def share(text: str) -> float:
     """Parse a share of the requests, from 0 to 1; an argparse type."""
-    value = number("requests that may fail", zero=True)(text)
-    if value > 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to 1")
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share of the requests from 0 to 1, such as 0.01 for 1 %")
     return value
 
 

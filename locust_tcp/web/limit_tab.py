@@ -17,7 +17,6 @@ from locust_tcp.metrics.capacity import (
     has_failed,
     owner_of_goodput,
 )
-from locust_tcp.metrics.generator import BUSY, ROOM, SATURATED, UNKNOWN
 from locust_tcp.metrics.rounding import three_digits
 from locust_tcp.metrics.thresholds import percent
 from locust_tcp.web.report import Report, heading
@@ -39,7 +38,6 @@ COLUMNS = {
 NOT_COUNTED = "tried twice, the better step counts"
 SETTLING = 4.0  # seconds of each step that are not measured, about
 OWNERS = {"the service's": "good", "no limit was found": ""}  # the colours of their boxes; a warning for all others
-LEVELS = {UNKNOWN: "unknown", ROOM: "room", BUSY: "little room", SATURATED: "saturated"}
 
 
 def rows(search: CapacitySearch) -> list[dict[str, Any]]:
@@ -57,21 +55,15 @@ def rows(search: CapacitySearch) -> list[dict[str, Any]]:
             "p99": three_digits(step.interval.percentile(0.99)),
             "machine": round(step.machine_cpu),
             "note": "; ".join([*(marks.get(step.users, []) if step in outcomes else [NOT_COUNTED]), *step.broken]),
-            "load": LEVELS[step.verdict.level],
+            "load": step.verdict.headline,
         }
         for step in sorted(search.steps, key=lambda step: step.users)
     ]
 
 
-def csv_rows(search: CapacitySearch) -> list[dict[str, Any]]:
-    """Return the same rows, followed by a row for each finding."""
-    empty = dict.fromkeys(COLUMNS, "")
-    return [*rows(search), *({**empty, "note": finding} for finding in findings(search))]
-
-
 def csv(search: CapacitySearch) -> str:
-    """Return the CSV of steps and findings."""
-    return csv_text(COLUMNS, csv_rows(search))
+    """Return the CSV of the steps. The findings are sentences, which are in the report and in the log."""
+    return csv_text(COLUMNS, rows(search))
 
 
 def answers(search: CapacitySearch) -> list[str]:
@@ -145,6 +137,5 @@ def add(environment: Environment, search: Callable[[], CapacitySearch]) -> None:
         "Limit",
         COLUMNS,
         rows=lambda: rows(search()),
-        csv_rows=lambda: csv_rows(search()),
         panel=lambda: panel(search()),
     )

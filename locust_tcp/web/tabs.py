@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
@@ -92,6 +93,13 @@ def csv_text(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> s
     return text.getvalue()
 
 
+def csv_name(environment: Environment, key: str) -> str:
+    """Return the name of a download as Locust names its own, and as a browser stores it."""
+    began = time.strftime("%Y-%m-%d-%Hh%M", time.localtime(environment.stats.start_time))
+    parts = ("Locust", began, environment.locustfile, environment.host, key)
+    return re.sub(r"[^\w.-]", "_", "_".join(filter(None, parts)), flags=re.ASCII) + ".csv"
+
+
 def path(environment: Environment, name: str) -> str:
     """Return the path of a name on Locust's web server."""
     base = getattr(environment.parsed_options, "web_base_path", None)  # an option since 2.32.2
@@ -125,7 +133,6 @@ def add_tab(
     title: str,
     columns: Mapping[str, str],
     rows: Rows,
-    csv_rows: Rows | None = None,
     panel: Panel | None = None,
 ) -> None:
     """Add a tab with a table, and a link to its CSV in the Download Data tab, if there is a page.
@@ -136,7 +143,6 @@ def add_tab(
         title: The tab's title.
         columns: The keys of the table's rows, and their headings.
         rows: Returns the rows. It is called whenever the page asks for the statistics.
-        csv_rows: Returns the rows of the CSV if they differ from those of the table.
         panel: Returns HTML to show above the table. It is called every second while the tab is shown.
     """
     if environment.web_ui is None or environment.web_ui.app is None:
@@ -161,7 +167,7 @@ def add_tab(
 
     @environment.web_ui.auth_required_if_enabled
     def send_csv() -> Response:
-        return download(csv_text(columns, (csv_rows or rows)()), "text/csv", f"{key}_{int(time.time())}.csv")
+        return download(csv_text(columns, rows()), "text/csv", csv_name(environment, key))
 
     app.add_url_rule(path(environment, f"{key}/csv"), f"{key}_csv", send_csv)
     if panel is None:

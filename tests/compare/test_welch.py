@@ -9,7 +9,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from locust_tcp.compare.welch import STUDENT, differ, margin
+from locust_tcp.compare.welch import differ
+from locust_tcp.metrics.evidence import STUDENT, margin
 
 ALPHA = 0.05
 

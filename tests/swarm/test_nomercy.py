@@ -15,6 +15,7 @@ from typing import NamedTuple
 import pytest
 from playwright.sync_api import Page, expect
 
+from locust_tcp.metrics.thresholds import NOT_JUDGED
 from tests import kit
 from tests.browser import await_state, chromium, chromium_for_tests, fill, new_page, press, show, table, web
 from tests.pages import Parsed
@@ -61,26 +62,26 @@ class Swarm(NamedTuple):
         """Wait for the end of the swarm; return its exit code."""
         return kit.eventually(lambda: [code for code in [self.locust.process.poll()] if code is not None], PATIENCE)[0]
 
-    def findings(self) -> str:
-        """Wait for the end of the swarm and its exit code 0; return the findings."""
-        assert self.ends() == 0, self.locust.output
+    def findings(self, code: int = 0) -> str:
+        """Wait for the end of the swarm and its exit code; return the findings."""
+        assert self.ends() == code, self.locust.output
         # Locust's own greenlets may fail at the end, such as the writer of a CSV that is closed.
         assert not re.search(r'File ".*/(nomercy|locust_tcp/.+)\.py"', self.locust.output), self.locust.output
-        return "\n".join(row["What was found out"] for row in kit.rows(self.csv) if not row["Users"])
+        return "\n".join(Parsed(Path(f"{self.prefix}_limit.html").read_text()).texts["p"])
 
     @property
     def csv(self) -> Path:
-        """The file of the steps and findings."""
+        """The file of the steps."""
         return Path(f"{self.prefix}_limit.csv")
 
     @property
     def is_alone(self) -> bool:
         """Whether the machine had an idle core; otherwise it may limit the goodput itself."""
-        return all(float(row["All cores (%)"]) < 95 for row in kit.rows(self.csv) if row["Users"])
+        return all(float(row["All cores (%)"]) < 95 for row in kit.rows(self.csv))
 
     def goodput(self) -> dict[int, float]:
         """Return the goodput of each step, by its users."""
-        return {int(row["Users"]): float(row["Good requests/s"]) for row in kit.rows(self.csv) if row["Users"]}
+        return {int(row["Users"]): float(row["Good requests/s"]) for row in kit.rows(self.csv)}
 
 
 @pytest.fixture(scope="module")
@@ -142,15 +143,14 @@ def test_a_pool_has_a_limit_of_users(swarms: dict[str, Swarm]) -> None:
     assert "The goodput is the service's limit" in findings or not swarms["pool"].is_alone
 
 
-def test_the_findings_are_in_the_log_the_csv_and_the_page(swarms: dict[str, Swarm]) -> None:
+def test_the_findings_are_in_the_log_and_the_page_and_the_steps_in_the_csv(swarms: dict[str, Swarm]) -> None:
     swarm = swarms["pool"]
     findings = swarm.findings()
     for finding in findings.splitlines():
         assert f"No mercy: {finding}\n" in swarm.locust.output
     logged = re.findall(r"No mercy: (\d+) users?, ", swarm.locust.output)
-    assert sorted(row["Users"] for row in kit.rows(swarm.csv) if row["Users"]) == sorted(logged)
+    assert sorted(row["Users"] for row in kit.rows(swarm.csv)) == sorted(logged), "each row is a step"
     page = Parsed(Path(f"{swarm.prefix}_limit.html").read_text())
-    assert page.texts["p"] == findings.splitlines()
     assert {str(users) for users in swarm.goodput()} <= set(page.texts["td"])
 
 
@@ -221,18 +221,17 @@ def test_there_is_at_least_one_user(swarms: dict[str, Swarm]) -> None:
 
 
 def test_where_the_port_is_closed_all_requests_fail(swarms: dict[str, Swarm]) -> None:
-    findings = swarms["refused"].findings()
-    found("Failures began at 1 user, the fewest: 100 % of .*, mostly 'connect: refused'", findings)
-    assert "A threshold was broken even with the fewest users." in findings
+    findings = swarms["refused"].findings(NOT_JUDGED)
+    assert re.fullmatch(
+        "There is no result: none of .* requests succeeded, mostly 'connect: refused'. That is no limit: look at that "
+        "failure first.",
+        findings,
+    )
 
 
 def test_users_of_http_work_too(swarms: dict[str, Swarm]) -> None:
-    findings = swarms["baby"].findings()
-    found(
-        "Failures began at 1 user, the fewest: 100 % of .*, mostly .*BadStatusLine.*Whose limit that is, the failure "
-        "does not say",
-        findings,
-    )
+    findings = swarms["baby"].findings(NOT_JUDGED)
+    found("There is no result: none of .* requests succeeded, mostly .*BadStatusLine", findings)
     assert set(swarms["baby"].goodput()) == {1, 2}
 
 
@@ -292,8 +291,13 @@ def test_the_page_shows_the_steps_the_findings_and_two_pictures(page: Page, tmp_
             page.get_by_role("link", name="Download limit CSV").click()
         downloaded.value.save_as(tmp_path / "limit.csv")
         rows = kit.rows(tmp_path / "limit.csv")
-        assert [row["Users"] for row in rows if row["Users"]] == [str(users) for users in tried]
-        assert [row["What was found out"] for row in rows if not row["Users"]] == findings
+        assert [row["Users"] for row in rows] == [str(users) for users in tried]
+        began = r"Locust_\d{4}-\d\d-\d\d-\d\dh\d\d_"
+        with page.expect_download() as requests:
+            page.get_by_role("link", name="Download requests CSV").click()
+        ours, locusts = downloaded.value.suggested_filename, requests.value.suggested_filename
+        assert re.match(began, ours), ours
+        assert ours == locusts.replace("_requests.csv", "_limit.csv")
 
 
 def test_a_reset_in_the_middle_of_a_step_starts_it_anew(page: Page, tmp_path: Path) -> None:
@@ -310,6 +314,36 @@ def test_a_reset_in_the_middle_of_a_step_starts_it_anew(page: Page, tmp_path: Pa
         rate = locust.says(r"No mercy: 4 users, goodput (\S+) requests/s")[1]
         assert 0 < float(rate) <= 1.05 * 4 / WAIT
         locust.says("No mercy: The highest goodput")
+
+
+def test_a_settle_time_that_leaves_nothing_to_measure_is_refused(page: Page, tmp_path: Path) -> None:
+    line = "of 2 s of each step 2 s are for settling: --settle-time must be the shorter one"
+    shape = ("-f", "locustfile.py,nomercy.py")
+    with kit.program(kit.LOCUST, *shape, "--headless", "--step-time", "2", output=tmp_path / "headless") as locust:
+        assert locust.ends() == 1
+    assert locust.output.endswith(f"\nlocust: error: {line}\n")
+    assert "Traceback" not in locust.output
+    with web(*shape, output=tmp_path / "locust") as (locust, url):
+        page.goto(url)
+        fill(page, {"stepTime": "2", "settleTime": "2"})
+        press(page, "Start")
+        expect(page.get_by_text(line)).to_be_visible()
+    assert "No mercy: " not in locust.output
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_files_that_can_not_be_written_do_not_cost_the_exit_code(tmp_path: Path) -> None:
+    for name in ("csv", "html"):
+        (tmp_path / f"run_limit.{name}").symlink_to("/dev/full")
+    command = ("-f", "locustfile.py,nomercy.py", "--max-users", "1", "--step-time", "1", "--settle-time", "0")
+    with kit.server(output=tmp_path / "server") as server:
+        options = ("--headless", "--host", server.host, "--csv", f"{tmp_path}/run", "--wait", "0.1")
+        with kit.program(kit.LOCUST, *command, *options, output=tmp_path / "locust") as locust:
+            assert locust.ends() == 0, locust.output
+    for name in ("csv", "html"):
+        line = f"No mercy: can't write {tmp_path}/run_limit.{name}: No space left on device"
+        assert line in locust.output
+    assert "Traceback" not in locust.output
 
 
 def test_a_bad_number_of_users_is_one_clear_line(tmp_path: Path) -> None:
