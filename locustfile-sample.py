@@ -29,7 +29,9 @@ class NotFilledIn(Exception):
 def connect(host: str) -> Any:
     """Connect to the service and return what `exchange` needs to send a request."""
     # FILL IN (1 of 2), instead of the next two lines. For example:
-    #     return socket.create_connection(("localhost", 12345), timeout=5)
+    #     import socket
+    #     name, _, port = host.removeprefix("tcp://").rpartition(":")
+    #     return socket.create_connection((name, port), timeout=5)
     print(f"locustfile-sample.py: this is where a user connects to {host}")
     raise NotFilledIn("FILL IN (1 of 2): connect")
 
