@@ -79,6 +79,10 @@ def test_console_csv_html_and_server_tell_of_the_same_swarm(
     assert history == sorted(history)
     assert history[-1] == int(csv["Aggregated"]["Request Count"])
 
+    for row in report(tmp_path / "run.html")["response_time_statistics"]:
+        percentiles = [value for column, value in row.items() if column not in ("name", "method")]
+        assert percentiles == [three_digits(value) for value in percentiles]
+
     # Three significant digits everywhere, of a service that takes about a tenth of a millisecond.
     median = html["word"]["median_response_time"]
     assert 0 < median < 10
