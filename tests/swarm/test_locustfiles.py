@@ -129,8 +129,8 @@ def connections_to(port: int, program: kit.Program) -> list[Any]:
     [
         (("--timeout", "0"), 2, "argument --timeout: '0' is not a number of seconds above 0"),
         (("--timeout", "soon"), 2, "argument --timeout: 'soon' is not a number of seconds above 0"),
-        (("--wait", "-1"), 2, "argument --wait: '-1' is not a number of seconds from 0"),
-        (("--wait", "nan"), 2, "argument --wait: 'nan' is not a number of seconds from 0"),
+        (("--wait", "-1"), 2, "argument --wait: '-1' is not a number of seconds, 0 or more"),
+        (("--wait", "nan"), 2, "argument --wait: 'nan' is not a number of seconds, 0 or more"),
         (("--connection", "none"), 2, "argument --connection: invalid choice: 'none'"),
         (("--host", "localhost"), 1, "host 'localhost' has no port: write it as tcp://name:port"),
         (("--host", "localhost:x"), 1, "host 'localhost:x' has a bad port: write it as tcp://name:port"),

@@ -358,8 +358,8 @@ def test_without_thresholds_the_exit_codes_are_locusts_own(swarms: dict[str, kit
     [
         ("--max-fail-ratio", "2", "'2' is not a share of the requests from 0 to 1, such as 0.01 for 1 %"),
         ("--max-fail-ratio", "5%", "'5%' is not a share of the requests from 0 to 1, such as 0.01 for 1 %"),
-        ("--max-p95", "fast", "'fast' is not a number of milliseconds from 0"),
-        ("--min-rps", "nan", "'nan' is not a number of requests per second from 0"),
+        ("--max-p95", "fast", "'fast' is not a number of milliseconds, 0 or more"),
+        ("--min-rps", "nan", "'nan' is not a number of requests per second, 0 or more"),
     ],
 )
 def test_a_bad_value_is_one_clear_line(tmp_path: Path, option: str, value: str, sentence: str) -> None:

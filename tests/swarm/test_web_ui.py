@@ -126,7 +126,7 @@ def test_the_opening_form_is_filled_in(page: Page, idle: str) -> None:
     ("name", "value", "sentence"),
     [
         ("timeout", "abc", "timeout: 'abc' is not a number of seconds above 0"),
-        ("wait", "-1", "wait: '-1' is not a number of seconds from 0"),
+        ("wait", "-1", "wait: '-1' is not a number of seconds, 0 or more"),
         ("host", "tcp://localhost", "host 'tcp://localhost' has no port: write it as tcp://name:port"),
         ("host", "http://localhost:1", "host 'http://localhost:1' is not a TCP service: write it as tcp://name:port"),
     ],
