@@ -32,7 +32,8 @@ def number(unit: str, *, zero: bool = False) -> Callable[[str], float]:
         except ValueError:
             value = math.nan
         if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number of {unit}{', 0 or more' if zero else ' above 0'}")
+            bound = ", 0 or more" if zero else " above 0"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number of {unit}{bound}")
         return value
 
     return parse

@@ -29,10 +29,10 @@ def test_a_number_is_accepted(text: str, zero: bool) -> None:
 
 @pytest.mark.parametrize(
     ("text", "zero", "bound"),
-    [("0", False, "above 0"), ("-1", True, ", 0 or more"), ("nan", True, ", 0 or more"), ("x", False, "above 0")],
+    [("0", False, " above 0"), ("-1", True, ", 0 or more"), ("nan", True, ", 0 or more"), ("x", False, " above 0")],
 )
 def test_what_is_no_number_is_refused(text: str, zero: bool, bound: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match=f"^'{text}' is not a number of seconds {bound}$"):
+    with pytest.raises(argparse.ArgumentTypeError, match=f"^'{text}' is not a number of seconds{bound}$"):
         number("seconds", zero=zero)(text)
 
 
