@@ -251,7 +251,11 @@ def _findings(search: CapacitySearch) -> Iterator[str]:
     most = outcomes[-1]
     failed, broken = search.first(has_failed), search.first(has_broken)
     if failed is None:
-        once = "No request failed" if not any(map(has_failed, search.steps)) else "No number of users failed twice"
+        once = (
+            "No request failed"
+            if not any(map(has_failed, search.steps))
+            else "No failure came again when its step was repeated"
+        )
         yield f"{once}, with up to {_users(most.users)}."
     else:
         yield f"{_where_failures_began(search, failed)} {_owner_of_failures(search, failed)}"
@@ -259,7 +263,7 @@ def _findings(search: CapacitySearch) -> Iterator[str]:
         if step not in outcomes and (has_failed(step) or step.broken):
             better = next(each for each in outcomes if each.users == step.users)
             if not has_failed(better) or (step.broken and not better.broken):
-                yield f"At {_users(step.users)} a step was worse than when it was tried again: {_trouble(step)}."
+                yield f"At {_users(step.users)} one of two steps was worse: {_trouble(step)}."
     if broken is not None and (broken is not failed or len(broken.broken) > 1):
         yield f"The first threshold was broken at {_users(broken.users)}: {'; '.join(broken.broken)}."
     best, knee = search.best, search.first(search.is_fast)
@@ -323,12 +327,11 @@ def _owner_of_failures(search: CapacitySearch, step: LoadStep) -> str:
     if text in NETWORKS and networks:
         return f"That is not known to be the service's limit. {networks[0]}"
     if text not in SERVICES:
-        return f"Whose limit that is, the failure does not say: {CAUSES.get(text, OTHER_CAUSES)}."
+        return f"The failure does not say whose limit that is: {CAUSES.get(text, OTHER_CAUSES)}."
     owner = f"That is the service's limit: {SERVICES[text]}."
     if step.machine_cpu >= MACHINE_BUSY:
-        owner += (
-            f" If it runs on Locust's machine, it had little of it: {step.machine_cpu:.0f} % of all cores were busy."
-        )
+        busy = f"{step.machine_cpu:.0f} % of all cores were busy"
+        owner += f" If it runs on Locust's machine, it had little time to run: {busy}."
     return owner
 
 
@@ -368,4 +371,4 @@ def owner_of_goodput(search: CapacitySearch) -> tuple[str, str] | None:
     grew = ""
     if search.may_compare(best):
         grew = f": at {_users(best.users)} it {'still grew' if search.grows_at(best) else 'no longer grew'}"
-    return "not known", f"Whose limit the goodput is, is not known{grew}. {evidence}"
+    return "not known", f"It is not known whose limit the goodput is{grew}. {evidence}"

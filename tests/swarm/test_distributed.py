@@ -276,7 +276,7 @@ def test_no_mercy_has_its_users_on_both_workers(stack: contextlib.ExitStack, hos
     site.work(*files)
     kit.eventually(lambda: site.users() == [1, 1])
     kit.eventually(lambda: site.users() == [1, 2])
-    site.master.says("No mercy: Failures began between 2 and 3 users: .* with 2. Whose limit that is")
+    site.master.says("No mercy: Failures began between 2 and 3 users: .* with 2. The failure does not say")
     assert {2, 3} <= {row["users"] for row in site.tab("limit") if row["users"]} <= {1, 2, 3}
     kit.eventually(lambda: site.shown()["user_count"] == 0)
 
