@@ -157,7 +157,8 @@ def test_the_findings_are_in_the_log_and_the_page_and_the_steps_in_the_csv(swarm
 def test_a_full_server_has_a_limit_of_connections(swarms: dict[str, Swarm]) -> None:
     findings = swarms["full"].findings()
     found(
-        "Failures began between 12 and 13 users: .*, and none of .* with 12. (That is the service's limit|The failure does not say)",
+        "Failures began between 12 and 13 users: .*, and none of .* with 12. "
+        "(That is the service's limit|The failure does not say)",
         findings,
     )
     assert max(swarms["full"].goodput()) == 16, "users are not doubled after a broken threshold"
