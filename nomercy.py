@@ -64,7 +64,7 @@ def settling_error(step_time: float, settle_time: float) -> str:
     """Return what is wrong with the times of a step; "" for nothing."""
     if settle_time < step_time:
         return ""
-    return f"of {step_time:g} s of each step {settle_time:g} s are for settling: --settle-time must be the shorter one"
+    return f"--settle-time {settle_time:g} must be shorter than --step-time {step_time:g}, whose first part it is"
 
 
 def cores_busy() -> float:

@@ -318,7 +318,7 @@ def test_a_reset_in_the_middle_of_a_step_starts_it_anew(page: Page, tmp_path: Pa
 
 
 def test_a_settle_time_that_leaves_nothing_to_measure_is_refused(page: Page, tmp_path: Path) -> None:
-    line = "of 2 s of each step 2 s are for settling: --settle-time must be the shorter one"
+    line = "--settle-time 2 must be shorter than --step-time 2, whose first part it is"
     shape = ("-f", "locustfile.py,nomercy.py")
     with kit.program(kit.LOCUST, *shape, "--headless", "--step-time", "2", output=tmp_path / "headless") as locust:
         assert locust.ends() == 1
