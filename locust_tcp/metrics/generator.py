@@ -17,7 +17,8 @@ The rule of the verdict, for each process:
 - room: neither, so that more users or a faster service would result in more requests. Where the
   network loses packets or is slow (network.py), the sentence says that instead.
 
-With fewer than MIN_LAGS lags the CPU alone is judged.
+With fewer than MIN_LAGS lags the CPU alone is judged. A process with CPU to spare is never called full: the
+sentence says that replies wait for it.
 """
 
 import copy
@@ -240,10 +241,10 @@ def verdict(stats: GeneratorStats, response_time: float) -> Verdict:
     else:
         level, claim, advice = ROOM, "Locust has room", "The limit is the service's, or there are too few users."
     if level != ROOM and stats.cpu_percent < CPU_BUSY:
-        claim = claim if level == SATURATED else "Locust is held up at times"
+        claim = "Replies wait mostly for Locust" if level == SATURATED else "Locust is held up at times"
         advice = (
-            "It has CPU to spare: replies that arrive together wait for each other, the locustfile blocks, or other "
-            "programs use the machine."
+            "Locust has CPU to spare: replies that arrive together wait for each other, the locustfile blocks, or "
+            "other programs use the machine."
         )
     if network:
         advice = network if level == ROOM else f"{advice} {network}"

@@ -67,9 +67,10 @@ def test_the_verdict_names_its_evidence_and_what_to_do() -> None:
 def test_a_process_with_cpu_to_spare_needs_no_workers_and_no_cause_without_evidence(service: float) -> None:
     held_up = verdict(figures(4.7, 2.0), service)
     assert held_up.level == (SATURATED if service < 1 else BUSY)
-    assert "It has CPU to spare: replies that arrive together wait for each other" in held_up.text
+    assert "Locust has CPU to spare: replies that arrive together wait for each other" in held_up.text
     assert "Add workers" not in held_up.text
     assert "little room" not in held_up.text + held_up.headline
+    assert "saturated" not in held_up.text
     assert held_up.text.startswith(held_up.headline)
     assert "Add workers" in verdict(figures(4.7, CPU_BUSY), service).text
 
