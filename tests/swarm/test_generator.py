@@ -84,7 +84,7 @@ def test_where_nothing_listens_no_master_is_blamed(tmp_path: Path, wait: str) ->
     assert "master" not in said
     assert "workers" not in said
     cpu = float(re.findall(r"CPU (\d+) %", said)[0])
-    assert said.startswith("Locust is saturated: CPU") == (cpu >= CPU_LIMIT)
+    assert said.startswith("Locust is saturated: CPU") == (cpu >= CPU_LIMIT) or cpu == CPU_LIMIT  # it is rounded
 
 
 @needs_linux
