@@ -106,7 +106,7 @@ def _history_charts(variants: Sequence[Variant]) -> list[str]:
             name: [(each.second, each.percentiles[label]) for each in moments if label in each.percentiles]
             for name, moments in histories.items()
         }
-        pictures.append(line_chart(f"{label} of the response times (ms), {span}", "seconds", lines, log_y=True))
+        pictures.append(line_chart(f"p{label[:-1]} (ms), {span}", "seconds", lines, log_y=True))
     return pictures
 
 

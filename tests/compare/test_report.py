@@ -262,7 +262,7 @@ def expect_nothing_cut_off(page: Page, width: int) -> None:
         assert box
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= width
-        assert box["width"] > min(500, width - 40)
+        assert 12 * box["width"] / WIDTH > 9, "letters of 12 pixels stay legible"
         assert box["height"] == pytest.approx(box["width"] * HEIGHT / WIDTH, rel=0.02)
     assert page.evaluate(_CUT_OFF) == []
     # The table may be wider than the page, in an element that scrolls.
