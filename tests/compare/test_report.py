@@ -279,7 +279,7 @@ def test_nothing_is_cut_off(page: Page, ordinary: Path, width: int) -> None:
     page.goto(ordinary.as_uri())
     expect_nothing_cut_off(page, width)
     columns = page.locator("svg").evaluate_all("all => new Set(all.map(each => each.getBoundingClientRect().x)).size")
-    assert columns == (2 if width > 800 else 1)
+    assert columns == (3 if width > 800 else 1)
 
 
 @pytest.fixture
