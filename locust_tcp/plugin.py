@@ -118,6 +118,7 @@ def _init(environment: Environment, **_: Any) -> None:
     hooks.spawning_complete.add_listener(lambda **_: gc.freeze())
     hooks.test_stop.add_listener(lambda **_: gc.unfreeze())
     hooks.test_start.add_listener(generator.reset)
+    hooks.test_stopping.add_listener(generator.users_stop)
     hooks.reset_stats.add_listener(generator.reset)
     if environment.reset_stats:  # --reset-stats
         hooks.spawning_complete.add_listener(generator.reset)

@@ -297,6 +297,7 @@ class LoadGenerator(PerEnvironment):
         self.paths = Paths(lambda: self.stats)
         self._workers: dict[str, GeneratorStats] = {}
         self._checked: set[str] = set()  # the workers whose version was compared
+        self._is_stopping = False
 
     def run(self) -> None:
         """Measure the lag by the timer, and the CPU time, while a test runs. Never returns."""
@@ -322,6 +323,12 @@ class LoadGenerator(PerEnvironment):
         self.pending_lags.clear()
         self.stats = GeneratorStats()
         self._workers.clear()
+        self._is_stopping = False
+
+    def users_stop(self, **_: Any) -> None:
+        """Count no more lags: ten thousand users that stop together hold each other up for seconds."""
+        self._count_pending()
+        self._is_stopping = True
 
     def processes(self) -> dict[str, GeneratorStats]:
         """Return a copy of the figures of each process, by its name."""
@@ -370,7 +377,10 @@ class LoadGenerator(PerEnvironment):
         self._workers.setdefault(client_id, GeneratorStats()).add(report)
 
     def _count_pending(self) -> None:
-        self.stats.observe(self.pending_lags)
+        if self._is_stopping:
+            self.stats.exchanges += len(self.pending_lags)
+        else:
+            self.stats.observe(self.pending_lags)
         self.pending_lags.clear()
 
     def _mark_gone(self, runner: MasterRunner) -> None:

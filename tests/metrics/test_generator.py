@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+from locust.env import Environment
 
 from locust_tcp.metrics.generator import (
     BUSY,
@@ -15,6 +16,7 @@ from locust_tcp.metrics.generator import (
     SATURATED,
     UNKNOWN,
     GeneratorStats,
+    LoadGenerator,
     Verdict,
     is_generator_bound,
     verdict,
@@ -172,3 +174,15 @@ def test_what_is_unknown_or_of_a_wrong_type_in_a_report_counts_as_nothing(report
 def test_what_is_right_beside_it_counts() -> None:
     report = {"lags": {1.0: 2, "x": 3}, "exchanges": 2, "seconds": "long", "cpu": 1, "jitter": 4}
     assert GeneratorStats.from_report(report) == GeneratorStats(lags=Counter({1.0: 2}), exchanges=2, cpu=1)
+
+
+def test_users_that_stop_together_are_no_sign_of_a_saturated_locust() -> None:
+    generator = LoadGenerator.of(Environment())
+    generator.pending_lags.extend([0.001] * 100)
+    generator.users_stop()
+    generator.pending_lags.extend([2.0] * 100)  # while ten thousand users stop
+    stats = generator.processes()["Locust"]
+    assert (stats.exchanges, stats.fallbacks, stats.lag(0.99)) == (200, 0, 1.0)
+    generator.reset()
+    generator.pending_lags.append(2.0)
+    assert generator.processes()["Locust"].lag(0.99) == 2000.0
