@@ -84,20 +84,27 @@ def add_options(parser: LocustArgumentParser) -> None:
     parser.add_argument(
         "--arrivals", choices=["even", "poisson"], default="even", help="with a rate: evenly spaced or at random"
     )
+    # Files are named on the command line only: whoever reaches the page could have Locust open any.
     parser.add_argument(
         "--tls-ca",
         type=ca_file,
         default="",
+        include_in_web_ui=False,
         help="with a tls:// host: the file (PEM) of the authority that signed its certificate; empty: the system's",
     )
     parser.add_argument(
         "--tls-client-cert",
         type=tls_file,
         default="",
+        include_in_web_ui=False,
         help="with a tls:// host: the file (PEM) of the users' own certificate, if the service wants one",
     )
     parser.add_argument(
-        "--tls-client-key", type=tls_file, default="", help="the file (PEM) of its private key; empty: in the same file"
+        "--tls-client-key",
+        type=tls_file,
+        default="",
+        include_in_web_ui=False,
+        help="the file (PEM) of its private key; empty: in the same file",
     )
     parser.add_argument(
         "--tls-verify",

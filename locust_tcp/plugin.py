@@ -27,7 +27,7 @@ from locust_tcp.patches.page import add_to_report, serve_unrounded
 from locust_tcp.transport.connection import Connection
 from locust_tcp.transport.timestamps import keep_arrival_times
 from locust_tcp.user import forget_addresses
-from locust_tcp.web import form, generator_tab, labels, thresholds_tab
+from locust_tcp.web import foreign, form, generator_tab, labels, thresholds_tab
 from locust_tcp.web.report import Report
 
 
@@ -60,6 +60,14 @@ class _Joined(argparse.Action):
 def _add_options(parser: LocustArgumentParser) -> None:
     # The page can start a load test on any host: by default only this machine reaches it.
     parser.set_defaults(web_host="127.0.0.1")
+    parser.add_argument(
+        foreign.OPTION,
+        env_var="LOCUST_WEB_ALLOW_HOST",
+        default="",
+        include_in_web_ui=False,
+        metavar="<name>",
+        help="other names under which Locust's page is reached, as through a proxy, with commas between them",
+    )
     parser.add_argument(
         "--max-fail-ratio",
         type=form.share,
@@ -101,7 +109,9 @@ def _init(environment: Environment, **_: Any) -> None:
     is_worker = isinstance(environment.runner, WorkerRunner)
     if not is_worker:  # a worker's host and options come from its master, which has checked them
         form.check_host(environment)
+        foreign.refuse_foreign_requests(environment)
         form.check_start_form(environment)
+        form.check_user_form(environment)
 
     # Timers count from the event loop's clock, which still stands where the imports began: without
     # this, the --run-time of a slow start is a second short.

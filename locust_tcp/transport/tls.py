@@ -7,6 +7,7 @@ sockets of `ssl` would read the bytes and drop the times.
 import contextlib
 import os
 import ssl
+from pathlib import Path
 
 RECORD = 16 * 1024  # bytes; the most that a TLS record holds (RFC 8446, 5.1)
 
@@ -26,6 +27,8 @@ def tls_context(
     Raises:
         ValueError: A file can't be read, or has not in it what it should.
     """
+    for file in filter(None, (ca_file, cert_file, key_file)):
+        check_is_regular(file)
     try:
         context = ssl.create_default_context(cafile=ca_file)
     except ssl.SSLError:
@@ -40,6 +43,12 @@ def tls_context(
     elif key_file:
         raise ValueError(f"the TLS key {key_file!r} goes with a certificate: name it too")
     return context
+
+
+def check_is_regular(file: str) -> None:
+    """Raise ValueError if a path names a terminal, a pipe or a folder: opening one may block for ever."""
+    if Path(file).exists() and not Path(file).is_file():
+        raise ValueError(f"TLS file {file!r} is not a regular file")
 
 
 def _load_certificate(context: ssl.SSLContext, cert_file: str, key_file: str | None) -> None:

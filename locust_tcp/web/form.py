@@ -4,18 +4,24 @@ import argparse
 import logging
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from flask import Response, jsonify, request
+from flask import Response, jsonify, make_response, request
 from locust.argument_parser import default_args_dict, get_parser
 from locust.env import Environment
+from locust.runners import STATE_RUNNING, STATE_SPAWNING
 
 from locust_tcp.metrics.thresholds import parse_all
-from locust_tcp.transport.tls import tls_context
+from locust_tcp.transport.tls import check_is_regular, tls_context
 from locust_tcp.user import TcpUser, endpoint_of
 
 logger = logging.getLogger(__name__)
+
+# The fields of Locust's own form. Locust takes a field of any name for an option: one such as html_file, which no form
+# has, would have it write a file.
+LOCUSTS_FIELDS = {"host", "user_count", "spawn_rate", "run_time", "profile", "user_classes", "shape_class"}
 
 
 def number(unit: str, *, zero: bool = False) -> Callable[[str], float]:
@@ -75,10 +81,16 @@ def tls_file(text: str) -> str | None:
     if not text:
         return None
     try:
+        check_is_regular(text)
         Path(text).read_bytes()
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     except OSError as error:
         raise argparse.ArgumentTypeError(f"TLS file {text!r} can't be read: {error.strerror}") from None
     return text
+
+
+FILES = ca_file, tls_file
 
 
 def _host_error(environment: Environment, host: str | None) -> str | None:
@@ -94,11 +106,12 @@ def _host_error(environment: Environment, host: str | None) -> str | None:
     return None
 
 
-def _option_error(name: str, text: str) -> str | None:
-    """Return what the command line finds wrong with the value of an option."""
-    action = get_parser().args_included_in_web_ui.get(name)
-    if action is None or name in default_args_dict():  # Locust checks its own options
-        return None
+def _option_error(action: argparse.Action | None, name: str, text: str, now: Any) -> str | None:
+    """Return what the command line finds wrong with the value of an option, which has another one `now`."""
+    if action is None:
+        return f"{name} is not a field of this form: give it on the command line"
+    if action.type in FILES and text != (now or ""):
+        return f"{name}: a file is named on the command line only ({action.option_strings[0]})"
     try:
         value = action.type(text) if callable(action.type) else text
     except (argparse.ArgumentTypeError, ValueError, TypeError) as error:
@@ -108,10 +121,71 @@ def _option_error(name: str, text: str) -> str | None:
     return None
 
 
+def _form_error(environment: Environment, fields: Mapping[str, list[str]]) -> str | None:
+    """Return what is wrong with the start form's fields, each of which may occur several times."""
+    if message := _host_error(environment, next(iter(fields.get("host", [])), None)):
+        return message
+    options = vars(environment.parsed_options) if environment.parsed_options else {}
+    shown, own = get_parser().args_included_in_web_ui, default_args_dict()
+    for name in options.keys() & fields.keys() - LOCUSTS_FIELDS:
+        for value in fields[name]:
+            for text in value.split(",") if isinstance(options[name], list) else [value]:  # as Locust splits it
+                if message := _option_error(None if name in own else shown.get(name), name, text, options[name]):
+                    return message
+    return None
+
+
 def check_host(environment: Environment) -> None:
     """Exit if --host is wrong, or without a page, if a host of the user classes is."""
     if (environment.host or environment.web_ui is None) and (message := _host_error(environment, environment.host)):
         sys.exit(f"locust: error: {message}")
+
+
+def is_running(environment: Environment) -> bool:
+    """Return whether a test is running."""
+    return environment.runner is not None and environment.runner.state in (STATE_SPAWNING, STATE_RUNNING)
+
+
+class Refusal(NamedTuple):
+    """Why Start is refused.
+
+    Attributes:
+        message: The reason, and what to do.
+        is_brief: Whether the reason goes by itself within a minute or so. The page then tries again.
+    """
+
+    message: str
+    is_brief: bool = False
+
+
+def on_start(environment: Environment, check: Callable[[], Refusal | None]) -> None:
+    """Refuse Start in the form of an environment's page, or Update in the one that Edit opens.
+
+    Args:
+        environment: The environment. Without a page this does nothing.
+        check: Called when the button is pressed, after the login if there is one.
+    """
+    web_ui = environment.web_ui
+    if web_ui is None or web_ui.app is None:
+        return
+    logged = ""
+
+    @web_ui.auth_required_if_enabled
+    def refuse() -> Response | None:
+        nonlocal logged
+        refusal = check()
+        if refusal is None:
+            logged = ""
+            return None
+        if refusal.message != logged:  # the page tries again every few seconds
+            logged = refusal.message
+            logger.error("%s: %s", "Not changed" if is_running(environment) else "Test not started", refusal.message)
+        answer = {"success": False, "message": refusal.message, "again": refusal.is_brief, "host": environment.host}
+        return jsonify(answer)
+
+    @web_ui.app.before_request
+    def before() -> Response | None:
+        return refuse() if request.method == "POST" and request.path.endswith("/swarm") else None
 
 
 def check_start_form(environment: Environment) -> None:
@@ -120,22 +194,32 @@ def check_start_form(environment: Environment) -> None:
     Locust's form converts values and checks none: its answer to a wrong number is the last line of
     a traceback.
     """
-    if environment.web_ui is None or environment.web_ui.app is None:
+
+    def check() -> Refusal | None:
+        message = _form_error(environment, dict(request.form.lists()))
+        return Refusal(message) if message else None
+
+    on_start(environment, check)
+
+
+def check_user_form(environment: Environment) -> None:
+    """Refuse attributes of a user class that its form does not have: Locust sets those of any name."""
+    web_ui = environment.web_ui
+    if web_ui is None or web_ui.app is None:
         return
 
-    @environment.web_ui.app.before_request
-    def check() -> Response | None:
-        if request.method != "POST" or not request.path.endswith("/swarm"):
+    @web_ui.auth_required_if_enabled
+    def refuse() -> Response | None:
+        settings = request.get_json(force=True, silent=True)
+        settings = settings if isinstance(settings, dict) else {}
+        user_class = (environment.available_user_classes or {}).get(settings.get("user_class_name", ""))
+        unknown = settings.keys() - {"user_class_name"} - (user_class.json().keys() if user_class else set())
+        if not unknown:
             return None
-        options = vars(environment.parsed_options) if environment.parsed_options else {}
-        errors = (
-            _option_error(name, text)
-            for name, value in request.form.items(multi=True)  # a field may occur several times
-            if name != "host"
-            for text in (value.split(",") if isinstance(options.get(name), list) else [value])  # as Locust splits it
-        )
-        message = _host_error(environment, request.form.get("host")) or next(filter(None, errors), None)
-        if message is None:
-            return None
-        logger.error("Test not started: %s", message)  # the form that Edit opens does not show the message
-        return jsonify({"success": False, "message": message, "host": environment.host})
+        message = f"not fields of the form of a user class: {', '.join(map(repr, sorted(unknown)))}"
+        logger.error("Not changed: %s", message)
+        return make_response(message, 400)
+
+    @web_ui.app.before_request
+    def before() -> Response | None:
+        return refuse() if request.method == "POST" and request.path.endswith("/user") else None

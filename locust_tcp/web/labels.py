@@ -38,10 +38,7 @@ GROUPS = {
         "accept_saturation": "Judge a saturated Locust",
     },
     "TLS": {
-        "tls_ca": "TLS authority (file)",
         "tls_verify": "TLS verification",
-        "tls_client_cert": "TLS certificate of the users (file)",
-        "tls_client_key": "TLS key of the users (file)",
     },
 }
 

@@ -51,7 +51,7 @@ def test_each_value_of_a_field_is_checked(values: list[str], bad: str) -> None:
     parser.add_argument("--sizes", type=number("bytes"), nargs="+", default=[1.0])
     environment = Environment(parsed_options=parser.parse_args([]))
     app = Flask("page")
-    environment.web_ui = Mock(app=app)
+    environment.web_ui = Mock(app=app, auth_required_if_enabled=lambda view: view)
     with patch("locust_tcp.web.form.get_parser", return_value=parser):
         check_start_form(environment)
         answer = app.test_client().post("/swarm", data={"sizes": values})
