@@ -27,7 +27,7 @@ from locust_tcp.patches.page import add_to_report, serve_unrounded
 from locust_tcp.transport.connection import Connection
 from locust_tcp.transport.timestamps import keep_arrival_times
 from locust_tcp.user import forget_addresses
-from locust_tcp.web import foreign, form, generator_tab, labels, thresholds_tab
+from locust_tcp.web import ending, foreign, form, generator_tab, labels, thresholds_tab
 from locust_tcp.web.report import Report
 
 
@@ -142,6 +142,7 @@ def _init(environment: Environment, **_: Any) -> None:
     hooks.worker_report.add_listener(generator.add_report)
     hooks.test_stop.add_listener(generator.log_verdict)
     labels.add(environment)
+    ending.add(environment)
     generator_tab.add(environment)
     add_to_report(environment, Report.of(environment).html)
 

@@ -2,8 +2,8 @@
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import fmean
 from types import SimpleNamespace
@@ -52,7 +52,8 @@ class Interval:
         failures: The number of failed requests.
         response_times: The response times of the requests.
         errors: The number of failures by their text.
-        rows: The same, for each row of the statistics.
+        rows: The same, for each row of the statistics that was named.
+        kinds: The types of all rows with response times.
     """
 
     seconds: float
@@ -61,6 +62,7 @@ class Interval:
     response_times: Histogram = field(repr=False)
     errors: Counter[str]
     rows: Rows = field(default_factory=dict, repr=False, compare=False)
+    kinds: frozenset[str] = field(default=frozenset(), compare=False)
 
     def of_row(self, name: str) -> "Interval":
         """Return the interval of the rows of a name, which may be preceded by their type: `word`, `TCP word`."""
@@ -96,7 +98,8 @@ class Snapshot:
 
     Attributes:
         at: The moment in seconds, on time.monotonic's clock.
-        requests: As in Interval; so are `failures`, `response_times`, `errors` and `rows`.
+        requests: As in Interval; so are `failures`, `response_times`, `errors`, `rows` and `kinds`.
+        names: The names of the rows to keep, each as in `Interval.of_row`.
     """
 
     at: float
@@ -105,11 +108,35 @@ class Snapshot:
     response_times: Histogram = field(repr=False)
     errors: Counter[str]
     rows: Rows = field(default_factory=dict, repr=False, compare=False)
+    kinds: frozenset[str] = field(default=frozenset(), compare=False)
+    names: Collection[str] = ()
 
     @classmethod
-    def of(cls, stats: RequestStats) -> "Snapshot":
-        """Take a snapshot of the statistics now."""
-        return EMPTY.plus(stats.entries.values(), stats.errors.values(), time.monotonic())
+    def of(cls, stats: RequestStats, names: Collection[str] = ()) -> "Snapshot":
+        """Take a snapshot of the statistics now, and of the rows that have one of the names.
+
+        There may be thousands of rows: what all requests have in common is that of Locust's total.
+        """
+        total, connects = stats.total, stats.entries.get((CONNECT, REQUEST_TYPE)) or StatsEntry(stats, "", "")
+        times: Counter[Any] = Counter(total.response_times)
+        times.subtract(connects.response_times)
+        errors: Counter[str] = Counter()
+        for error in stats.errors.values():
+            errors[StatsError.parse_error(error.error)] += error.occurrences  # the text of the Failures tab
+        return cls(
+            time.monotonic(),
+            total.num_requests - connects.num_requests + connects.num_failures,
+            total.num_failures,
+            +times,
+            errors,
+            {
+                (entry.method, entry.name): Row(entry.num_requests, entry.num_failures, Counter(entry.response_times))
+                for entry in (stats.entries.values() if names else ())
+                if _is_named(entry, names)
+            },
+            frozenset({entry.method for entry in stats.entries.values() if entry.response_times}),
+            names,
+        )
 
     def plus(self, entries: Iterable[StatsEntry], errors: Iterable[StatsError], at: float) -> "Snapshot":
         """Return a snapshot of the moment `at` with more entries and errors added."""
@@ -117,16 +144,19 @@ class Snapshot:
         response_times: Counter[Any] = self.response_times.copy()
         texts = self.errors.copy()
         rows = dict(self.rows)
+        kinds = set(self.kinds)
         for entry in entries:
             failures += entry.num_failures
             key = entry.method, entry.name
-            own: Counter[Any] = Counter(entry.response_times)
-            row = rows.get(key)
-            rows[key] = (
-                Row(row.requests + entry.num_requests, row.failures + entry.num_failures, row.response_times + own)
-                if row
-                else Row(entry.num_requests, entry.num_failures, own)
-            )
+            if entry.response_times:
+                kinds.add(entry.method)
+            if _is_named(entry, self.names):
+                row = rows.get(key, Row(0, 0, Counter()))
+                rows[key] = Row(
+                    row.requests + entry.num_requests,
+                    row.failures + entry.num_failures,
+                    row.response_times + Counter(entry.response_times),
+                )
             if key == (REQUEST_TYPE, CONNECT):
                 requests += entry.num_failures
             else:
@@ -134,7 +164,7 @@ class Snapshot:
                 response_times.update(entry.response_times)
         for error in errors:
             texts[StatsError.parse_error(error.error)] += error.occurrences  # the text of the Failures tab
-        return Snapshot(at, requests, failures, response_times, texts, rows)
+        return Snapshot(at, requests, failures, response_times, texts, rows, frozenset(kinds), self.names)
 
     def since(self, earlier: "Snapshot") -> Interval:
         """Return the interval from an earlier snapshot to this one."""
@@ -145,7 +175,12 @@ class Snapshot:
             self.response_times - earlier.response_times,
             self.errors - earlier.errors,
             {key: _difference(row, earlier.rows.get(key)) for key, row in self.rows.items()},
+            self.kinds,
         )
+
+
+def _is_named(entry: StatsEntry, names: Collection[str]) -> bool:
+    return bool(names) and (entry.name in names or f"{entry.method} {entry.name}" in names)
 
 
 def _difference(row: Row, earlier: Row | None) -> Row:
@@ -178,16 +213,18 @@ class Boundary:
         snapshot: The statistics.
     """
 
-    def __init__(self, environment: Environment, *, is_reset: bool = False) -> None:
+    def __init__(self, environment: Environment, names: Collection[str] = (), *, is_reset: bool = False) -> None:
         """Set a boundary now.
 
         Args:
             environment: The environment whose statistics are meant.
+            names: The names of the rows to keep.
             is_reset: Whether the statistics are about to be reset.
         """
         self._reported: set[str] = set()
-        now = Snapshot.of(environment.stats)
-        self.snapshot = Snapshot(now.at, 0, 0, Counter(), Counter()) if is_reset else now
+        self.snapshot = Snapshot.of(environment.stats, names)
+        if is_reset:
+            self.snapshot = replace(EMPTY, at=self.snapshot.at, names=names)
 
     def add_report(self, client_id: str, data: Mapping[str, Any]) -> bool:
         """Add the first report of a worker; return whether it was one."""
@@ -201,6 +238,9 @@ class Boundary:
 class StatsCollector(PerEnvironment):
     """Takes snapshots of an environment's statistics.
 
+    Attributes:
+        names: The names of the rows to keep.
+
     A master only has what its workers report, every few seconds. So its snapshots contain complete
     rounds: one report of each worker. An interval then covers the same time of every worker.
     """
@@ -210,12 +250,13 @@ class StatsCollector(PerEnvironment):
         self._pending: dict[str, deque[tuple[float, dict[str, Any]]]] = {}  # reports of incomplete rounds
         self._last_report_at: dict[str, float] = {}
         self._last: Snapshot | None = None
+        self.names: Collection[str] = ()
 
     def snapshot(self) -> Snapshot | None:
         """Return the newest snapshot; None on a master that has no complete round yet."""
         if isinstance(self._environment.runner, MasterRunner):
             return self._last
-        return Snapshot.of(self._environment.stats)
+        return Snapshot.of(self._environment.stats, self.names)
 
     def reset(self, **_: Any) -> None:
         """Forget all reports: a test starts, or the statistics were reset."""
@@ -228,7 +269,7 @@ class StatsCollector(PerEnvironment):
         self._last_report_at[client_id] = now
         if client_id not in self._pending:  # a new worker: it takes part in the rounds from its next report on
             self._pending[client_id] = deque()
-            last = self._last or Snapshot(now, 0, 0, Counter(), Counter())
+            last = self._last or replace(EMPTY, at=now, names=self.names)
             self._last = self._plus(last, [data], last.at)
             return
         self._pending[client_id].append((now, data))
@@ -237,7 +278,7 @@ class StatsCollector(PerEnvironment):
                 del self._pending[client]
         while all(self._pending.values()):
             arrivals, reports = zip(*(queue.popleft() for queue in self._pending.values()), strict=True)
-            self._last = self._plus(self._last or EMPTY, reports, fmean(arrivals))
+            self._last = self._plus(self._last or replace(EMPTY, names=self.names), reports, fmean(arrivals))
 
     def _plus(self, snapshot: Snapshot, reports: Iterable[dict[str, Any]], at: float) -> Snapshot:
         for report in reports:

@@ -29,7 +29,7 @@ from locust.env import Environment
 from locust_tcp.metrics.evidence import CONFIDENCE, Evidence, samples_needed
 from locust_tcp.metrics.generator import SATURATED, GeneratorStats, LoadGenerator, worst_verdict
 from locust_tcp.metrics.rounding import three_digits
-from locust_tcp.metrics.snapshot import REQUEST_TYPE, Boundary, Interval, Snapshot
+from locust_tcp.metrics.snapshot import REQUEST_TYPE, Boundary, Interval, Snapshot, StatsCollector
 
 logger = logging.getLogger(__name__)
 
@@ -325,8 +325,7 @@ def doubts_about(
     verdict = worst_verdict(processes, interval.p95)
     if verdict.level == SATURATED and not accept_saturation:
         users = [stats for stats in processes.values() if stats.users or stats.exchanges]
-        kinds = {kind for (kind, _), row in interval.rows.items() if row.response_times}
-        is_true = kinds <= {REQUEST_TYPE} and all(stats.by_kernel and not stats.behind for stats in users)
+        is_true = interval.kinds <= {REQUEST_TYPE} and all(stats.by_kernel and not stats.behind for stats in users)
         text = f"{verdict.text} To judge all the same: --accept-saturation."
         doubts.append(Doubt(text, 0 if is_true else 1, -1))
     return doubts
@@ -363,6 +362,7 @@ class Judge:
         self._has_begun = self._is_due = True
         self._start = self._stop = self._final = None
         self._missing = 0
+        StatsCollector.of(self._environment).names = self._rows
         if self._exit_code is not None:
             self._environment.process_exit_code = self._exit_code = None
 
@@ -376,12 +376,12 @@ class Judge:
         is_same = environment.shape_class is not None or user_count == self._users
         if self._start is None or environment.reset_stats or not is_same:
             self._users = user_count
-            self._begin(Boundary(environment))
+            self._begin(Boundary(environment, self._rows))
 
     def stats_reset(self, **_: Any) -> None:
         """Start the interval anew."""
         if self._start is not None:
-            self._begin(Boundary(self._environment, is_reset=True))
+            self._begin(Boundary(self._environment, self._rows, is_reset=True))
 
     def add_report(self, client_id: str, data: dict[str, Any], **_: Any) -> None:
         """Complete the boundaries of the interval with a worker's report."""
@@ -394,7 +394,7 @@ class Judge:
         """End the interval of the goodput: the users begin to stop."""
         if self._divider:
             self._divider.kill()
-        self._stop = Boundary(self._environment)
+        self._stop = Boundary(self._environment, self._rows)
         runner = self._environment.runner
         self._spawned = runner.user_count if runner else 0
         self._missing = len(runner.clients.missing) if isinstance(runner, runners.MasterRunner) else 0
@@ -432,8 +432,13 @@ class Judge:
         pause = FIRST_MIDDLE
         while True:
             gevent.sleep(pause)
-            self._middles.append(Boundary(self._environment))
+            self._middles.append(Boundary(self._environment, self._rows))
             pause = FIRST_MIDDLE * 2 ** (len(self._middles) - 1)
+
+    @property
+    def _rows(self) -> set[str]:
+        """The rows that thresholds name."""
+        return {each.row for each in Thresholds.of(self._environment).all() if each.row}
 
     def _thresholds(self) -> list[Threshold]:
         """Return the thresholds to judge by; none with a load shape that judges by itself."""
@@ -462,7 +467,7 @@ class Judge:
             return [Finding(NOT_JUDGED, self._missing_users())]
         options = self._environment.parsed_options
         assert options is not None
-        end = Snapshot.of(self._environment.stats)
+        end = Snapshot.of(self._environment.stats, self._rows)
         interval = end.since(self._start.snapshot)
         loaded = (self._stop.snapshot if self._stop else end).since(self._start.snapshot)
         if not interval.requests:

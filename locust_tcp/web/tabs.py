@@ -13,6 +13,7 @@ from flask import Response, make_response, request
 from locust.env import Environment
 
 from locust_tcp.compare.chart import STYLE
+from locust_tcp.metrics.environment import PerEnvironment
 
 Rows = Callable[[], Sequence[Mapping[str, Any]]]
 Panel = Callable[[], str]
@@ -127,6 +128,52 @@ def add_script(environment: Environment, script: str) -> None:
         return response
 
 
+# While the users stop, Locust's page would hear a state with which it stops asking: it would never hear the last one.
+STOPPING = re.compile(rb'("state": ?)"(?:cleanup|stopping)"')
+
+
+class _Tables(PerEnvironment):
+    """Adds the rows of our tabs to the statistics that Locust's page asks for.
+
+    Attributes:
+        rows: Return the rows of a tab each, by its key.
+    """
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        self.rows: dict[str, Rows] = {}
+        self._state = ""
+        assert environment.web_ui is not None and environment.web_ui.app is not None
+        self._app = environment.web_ui.app
+        self._app.before_request(self._forget)
+        self._app.after_request(self._add)
+
+    def _forget(self) -> None:
+        """Have Locust make a new answer if the state has changed: it keeps an answer for two seconds."""
+        runner = self._environment.runner
+        if _asks_for_statistics() and runner is not None and runner.state != self._state:
+            self._state = runner.state
+            view = self._app.view_functions[request.endpoint or ""]
+            getattr(view, "clear_cache", lambda: None)()
+
+    def _add(self, response: Response) -> Response:
+        if not _asks_for_statistics() or not response.is_json or hasattr(response, "has_our_rows"):
+            return response
+        response.has_our_rows = True  # type: ignore[attr-defined]  # Locust sends it again
+        tables = [{"key": key, "data": rows()} for key, rows in self.rows.items()]
+        text = STOPPING.sub(rb'\1"running"', response.get_data()).rstrip()
+        if b'"extended_stats"' in text:  # the locustfile has tabs of its own
+            shown = json.loads(text)
+            response.set_data(json.dumps({**shown, "extended_stats": [*shown["extended_stats"], *tables]}))
+        else:  # parsing the rows of hundreds of names takes longer than all else
+            response.set_data(text.removesuffix(b"}") + b', "extended_stats": ' + json.dumps(tables).encode() + b"}")
+        return response
+
+
+def _asks_for_statistics() -> bool:
+    return request.path.endswith("/stats/requests")
+
+
 def add_tab(
     environment: Environment,
     key: str,
@@ -142,7 +189,7 @@ def add_tab(
         key: The tab's name in addresses.
         title: The tab's title.
         columns: The keys of the table's rows, and their headings.
-        rows: Returns the rows. It is called whenever the page asks for the statistics.
+        rows: Returns the rows. It is called at most every two seconds, whenever Locust's page gets new statistics.
         panel: Returns HTML to show above the table. It is called every second while the tab is shown.
     """
     if environment.web_ui is None or environment.web_ui.app is None:
@@ -155,15 +202,7 @@ def add_tab(
     link = {"href": f"./{key}/csv", "title": f"Download {title.lower()} CSV"}
     arguments.setdefault("extended_csv_files", []).append(link)
 
-    @app.after_request
-    def add_rows(response: Response) -> Response:
-        if request.path.endswith("/stats/requests") and response.is_json:
-            shown = response.get_json()
-            # Locust caches a response for a second: it may contain our rows already.
-            others = [extra for extra in shown.get("extended_stats", []) if extra["key"] != key]
-            shown["extended_stats"] = [*others, {"key": key, "data": rows()}]
-            response.set_data(app.json.dumps(shown))
-        return response
+    _Tables.of(environment).rows[key] = rows
 
     @environment.web_ui.auth_required_if_enabled
     def send_csv() -> Response:

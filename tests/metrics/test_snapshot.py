@@ -233,12 +233,12 @@ def test_a_row_has_its_own_figures() -> None:
     log(stats, "word", 1.0)
     log(stats, "word", 2.0, TcpError(REPLY, WRONG))
     log(stats, CONNECT, 9.0)
-    earlier = Snapshot.of(stats)
+    earlier = Snapshot.of(stats, {"word", "TCP word", CONNECT, "none"})
     for kind in (REQUEST_TYPE, "GET"):
         log(stats, "word", 3.0, kind=kind)
     log(stats, CONNECT, 8.0)
     log(stats, CONNECT, 8.0, TcpError(CONNECT, REFUSED))
-    found = Snapshot.of(stats).since(earlier)
+    found = Snapshot.of(stats, {"word", "TCP word", CONNECT, "none"}).since(earlier)
     rows = {name: found.of_row(name) for name in ("word", "TCP word", CONNECT, "none")}
     assert {name: (row.requests, row.failures, row.response_times) for name, row in rows.items()} == {
         "word": (2, 0, {3.0: 2}),

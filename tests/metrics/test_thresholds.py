@@ -297,7 +297,7 @@ def test_a_saturated_locust_casts_doubt_on_times_that_contain_its_delays(
     stats: GeneratorStats, kind: str, pull: int
 ) -> None:
     times = Counter({1.0: 1000})
-    measured = Interval(10.0, 1000, 0, times, Counter(), {(kind, "word"): Row(1000, 0, times)})
+    measured = Interval(10.0, 1000, 0, times, Counter(), kinds=frozenset({kind}))
     processes = {"worker 0": stats, "master": GeneratorStats(seconds=10.0)}
     (doubt,) = doubts_about(processes, measured, missing=0, accept_saturation=False)
     assert (doubt.times, doubt.goodput) == (pull, -1)

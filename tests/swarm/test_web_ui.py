@@ -192,12 +192,10 @@ def test_times_below_a_millisecond_have_three_digits(page: Page, tmp_path: Path)
 
 def test_the_thresholds_tab_shows_what_is_kept_and_what_is_broken(page: Page, tmp_path: Path) -> None:
     bounds = {"minRps": "1", "threshold": "word p99 < 0.000001"}
-    with swarm(page, tmp_path, GENTLE | bounds) as (_, locust, url):
+    with swarm(page, tmp_path, GENTLE | bounds) as (_, locust, _url):
         show(page, "Thresholds")
         verdicts = page.locator("#thresholds-panel b")
         expect(verdicts).to_have_text(["at risk", "kept so far"])
-        # Locust keeps an answer for two seconds: one of before the start would show a test that is not running.
-        kit.eventually(lambda: page.request.get(f"{url}stats/requests").json()["state"] == "running")
         page.reload()
         expect(verdicts).to_have_text(["at risk", "kept so far"])
         press(page, "Stop")
@@ -205,6 +203,22 @@ def test_the_thresholds_tab_shows_what_is_kept_and_what_is_broken(page: Page, tm
         expect(verdicts).to_have_text(["broken", "kept"])
         (broken,) = (row for row in table(page) if row["Verdict"] == "broken")
         assert locust.says("Thresholds broken: (.*)$")[1] == broken["Figure and bound"]
+        show(page, "Logs")
+        for decided in (f"Thresholds broken: {broken['Figure and bound']}", "Thresholds kept: ", "Load generator: "):
+            expect(page.get_by_text(decided)).to_be_visible()
+
+
+def test_a_page_that_hears_of_the_stop_while_users_stop_still_hears_of_its_end(page: Page, tmp_path: Path) -> None:
+    slow = kit.server("--fault", "delay=1:12000", output=tmp_path / "server")
+    with slow as server, web("--stop-timeout", "20", output=tmp_path / "locust") as (_, url):
+        page.goto(url)
+        fill(page, {**SWARM, "timeout": "20", "host": server.host})
+        press(page, "Start")
+        await_state(page, "running")
+        kit.eventually(lambda: requests(page, "connect") == USERS)  # their first requests take a while from here
+        press(page, "Stop")
+        await_state(page, "stopped")
+        kit.eventually(lambda: requests(page, "Aggregated") == 2 * USERS)  # each has finished its exchange
 
 
 def test_the_load_generator_tab_shows_lag_and_verdict(page: Page, tmp_path: Path) -> None:
