@@ -109,6 +109,7 @@ def _init(environment: Environment, **_: Any) -> None:
     is_worker = isinstance(environment.runner, WorkerRunner)
     if not is_worker:  # a worker's host and options come from its master, which has checked them
         form.check_host(environment)
+        form.check_port(environment)
         foreign.refuse_foreign_requests(environment)
         form.check_start_form(environment)
         form.check_user_form(environment)

@@ -1,6 +1,9 @@
 """Start the service under test together with a load test, where it is not running yet."""
 
+import errno
 import logging
+import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,19 +11,23 @@ from urllib.parse import urlsplit
 
 import gevent
 import gevent.event
-from gevent import subprocess
+from gevent import socket, subprocess
+from gevent.lock import BoundedSemaphore
 from locust import events
 from locust.env import Environment
 from locust.runners import WorkerRunner
 
 from locust_tcp.transport.connection import Connection
-from locust_tcp.transport.endpoint import Endpoint
+from locust_tcp.transport.endpoint import Address, Endpoint
 from locust_tcp.transport.errors import TcpError
+from locust_tcp.web.form import Refusal, is_running, on_start
 
 logger = logging.getLogger(__name__)
 
 PROBE_TIMEOUT = 2.0  # seconds to find out whether a service listens
 START_TIMEOUT = 10.0  # seconds for the service to print its first line
+HELD = 65.0  # seconds to wait for a port; after its end a connection keeps its own for 60 (TIME_WAIT in Linux's tcp.h)
+TRY_AGAIN = 1.0  # seconds between two looks at such a port
 STOP_TIMEOUT = 10.0  # seconds for the service to end before it is killed
 
 
@@ -42,6 +49,7 @@ def start_service(host: str, command: Sequence[str], directory: Path) -> None:
     def init(environment: Environment, **_: Any) -> None:
         if environment.host or isinstance(environment.runner, WorkerRunner):
             return
+        on_start(environment, lambda host: None if is_running(environment) else service.ready(host))
         environment.events.test_start.add_listener(service.start)
         environment.events.quit.add_listener(service.stop)
 
@@ -56,16 +64,57 @@ class _Service:
         self._process: subprocess.Popen[str] | None = None
         self._reader: gevent.Greenlet[..., None] | None = None
         self._stopping = False
+        self._last_error = ""  # the last line that the process has written to standard error
+        self._held_since: float | None = None
+        self._starting = BoundedSemaphore(1)
 
     def start(self, environment: Environment, **_: Any) -> None:
         """Start the service unless it runs already. A listener of test_start."""
-        if environment.host and environment.host != self._host:
-            return
-        if self._process and self._process.poll() is None:
-            return
-        if self._listening():
-            logger.info("Using the service that listens on %s already", self._host)
-            return
+        logged = ""
+        while (refusal := self.ready(environment.host)) and refusal.is_brief:
+            if refusal.message != logged:
+                logger.warning("%s", refusal.message)
+            logged = refusal.message
+            gevent.sleep(TRY_AGAIN)
+        if refusal:
+            logger.error("Test called off: %s", refusal.message)
+            self._call_off(environment)
+
+    def ready(self, host: str | None) -> Refusal | None:
+        """Start the service if a test with this host needs it and none listens; return why that failed."""
+        if host and host != self._host:
+            return None
+        with self._starting:  # Start may be pressed twice
+            if self._process and self._process.poll() is None:
+                return None
+            if self._listening():
+                logger.info("Using the service that listens on %s already", self._host)
+                return None
+            return self._held() or self._run()
+
+    def _held(self) -> Refusal | None:
+        """Return a refusal if the port can't be listened on although nothing listens there."""
+        try:
+            is_held = any(map(_is_in_use, self._endpoint().addresses()))
+        except OSError:  # no such name
+            is_held = False
+        if not is_held:
+            self._held_since = None
+            return None
+        now = time.monotonic()
+        self._held_since = self._held_since or now
+        text = f"No service listens on {self._host}, and none can"
+        if now - self._held_since < HELD:
+            why = "a connection holds its port, as for a minute after its end"
+            return Refusal(f"{text} yet: {why}. Trying again until the port is free.", is_brief=True)
+        self._held_since = None
+        return Refusal(
+            f"{text}: another program holds its port (ss -tanp names it). End that, or start the service on another "
+            "port yourself and give its address as the host."
+        )
+
+    def _run(self) -> Refusal | None:
+        """Run the command, and wait until the service listens."""
         self._process = subprocess.Popen(
             self._command,
             cwd=self._directory,
@@ -75,15 +124,20 @@ class _Service:
             text=True,
             start_new_session=True,  # Ctrl-C stops Locust, whose users still need the service then
         )
-        logger.info("No service listens on %s: started it; it ends with Locust", self._host)
         listening = gevent.event.Event()
-        gevent.spawn(self._log_errors, self._process)
+        self._last_error = ""
+        errors = gevent.spawn(self._log_errors, self._process)
         self._reader = gevent.spawn(self._log, self._process, listening)
         either: list[Any] = [listening, self._reader]
         if not gevent.wait(either, START_TIMEOUT, count=1):
             logger.warning("The service has not printed that it listens; starting the test all the same")
         elif not listening.is_set():
-            self._call_off(environment)
+            errors.join(TRY_AGAIN)  # for the last line
+            why = self._last_error or f"it has ended with exit code {self._process.poll()}"
+            return Refusal(f"The service on {self._host} did not start: {why}")
+        else:
+            logger.info("No service listened on %s: started it; it ends with Locust", self._host)
+        return None
 
     def stop(self, **_: Any) -> None:
         """Stop the service where it was started here. A listener of quit."""
@@ -105,12 +159,14 @@ class _Service:
             environment.process_exit_code = 1
         gevent.spawn(environment.runner.quit if headless else environment.runner.stop)
 
+    def _endpoint(self) -> Endpoint:
+        parts = urlsplit(self._host)
+        return Endpoint(parts.hostname or "", parts.port or 0)
+
     def _listening(self) -> bool:
         """Return whether a service listens already."""
-        parts = urlsplit(self._host)
-        endpoint = Endpoint(parts.hostname or "", parts.port or 0)
         try:
-            Connection.open(endpoint, PROBE_TIMEOUT, max_reply=0).close()
+            Connection.open(self._endpoint(), PROBE_TIMEOUT, max_reply=0).close()
         except TcpError:
             return False
         return True
@@ -123,8 +179,21 @@ class _Service:
         if not self._stopping:
             logger.error("The service on %s has ended by itself, with exit code %s", self._host, process.wait())
 
-    @staticmethod
-    def _log_errors(process: "subprocess.Popen[str]") -> None:
+    def _log_errors(self, process: "subprocess.Popen[str]") -> None:
         """Copy what the service writes to standard error to the log, as errors."""
         for line in process.stderr or ():
-            logger.error("%s", line.rstrip())
+            self._last_error = line.rstrip()
+            logger.error("%s", self._last_error)
+
+
+def _is_in_use(address: Address) -> bool:
+    """Return whether the system lets no program listen on an address of this machine."""
+    family, where = address
+    with socket.socket(family) as probe:
+        if os.name != "nt":  # as servers do; on Windows it would take the port from another one
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(where)
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+    return False

@@ -1,6 +1,7 @@
 """Checks of hosts and options, on the command line and in the start form alike."""
 
 import argparse
+import errno
 import logging
 import math
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flask import Response, jsonify, make_response, request
+from gevent.pywsgi import WSGIServer
 from locust.argument_parser import default_args_dict, get_parser
 from locust.env import Environment
 from locust.runners import STATE_RUNNING, STATE_SPAWNING
@@ -158,12 +160,12 @@ class Refusal(NamedTuple):
     is_brief: bool = False
 
 
-def on_start(environment: Environment, check: Callable[[], Refusal | None]) -> None:
+def on_start(environment: Environment, check: Callable[[str | None], Refusal | None]) -> None:
     """Refuse Start in the form of an environment's page, or Update in the one that Edit opens.
 
     Args:
         environment: The environment. Without a page this does nothing.
-        check: Called when the button is pressed, after the login if there is one.
+        check: Called with the host when the button is pressed, after the login if there is one.
     """
     web_ui = environment.web_ui
     if web_ui is None or web_ui.app is None:
@@ -173,7 +175,7 @@ def on_start(environment: Environment, check: Callable[[], Refusal | None]) -> N
     @web_ui.auth_required_if_enabled
     def refuse() -> Response | None:
         nonlocal logged
-        refusal = check()
+        refusal = check(request.form.get("host") or environment.host)
         if refusal is None:
             logged = ""
             return None
@@ -188,6 +190,25 @@ def on_start(environment: Environment, check: Callable[[], Refusal | None]) -> N
         return refuse() if request.method == "POST" and request.path.endswith("/swarm") else None
 
 
+def check_port(environment: Environment) -> None:
+    """Exit if the page can't listen. Locust's own attempt ends in a traceback."""
+    web_ui = environment.web_ui
+    if web_ui is None:
+        return
+    server = WSGIServer((web_ui.host, web_ui.port), web_ui.app)
+    try:
+        server.init_socket()
+    except (OSError, OverflowError) as error:  # OverflowError: a port that is no port
+        why = str(getattr(error, "strerror", error)).partition(": (")[0]  # what gevent adds
+        if getattr(error, "errno", 0) == errno.EADDRINUSE:
+            why = (
+                "another program, perhaps another Locust, listens there. End it, or choose another port with --web-port"
+            )
+        sys.exit(f"locust: error: the web page can't listen on {web_ui.host or '*'}:{web_ui.port}: {why}")
+    finally:
+        server.close()
+
+
 def check_start_form(environment: Environment) -> None:
     """Refuse wrong values in the start form when Start is pressed.
 
@@ -195,7 +216,7 @@ def check_start_form(environment: Environment) -> None:
     a traceback.
     """
 
-    def check() -> Refusal | None:
+    def check(_: str | None) -> Refusal | None:
         message = _form_error(environment, dict(request.form.lists()))
         return Refusal(message) if message else None
 

@@ -72,21 +72,30 @@ SCRIPT = """
   });
   const fetched = window.fetch;
   window.fetch = async (...request) => {
-    const response = await fetched(...request);
-    const url = String(request[0]?.url ?? request[0]);
-    if (url.endsWith("/swarm")) response.clone().json().then(answer => answer.success || refuse(answer.message));
-    return response;
+    if (!String(request[0]?.url ?? request[0]).endsWith("/swarm")) return fetched(...request);
+    for (;;) {
+      const response = await fetched(...request.map(part => part?.clone?.() ?? part));  // a body is read once
+      const answer = await response.clone().json().catch(() => ({success: true}));
+      line.remove();
+      if (!answer.success && answer.again) say(answer.message, "#8a5a00");
+      else if (!answer.success) setTimeout(() => refuse(answer.message), 300);
+      if (answer.success || !answer.again) return response;
+      await new Promise(resume => setTimeout(resume, 2000));
+    }
   };
-  const refuse = message => setTimeout(() => {
-    if (document.querySelector(".MuiAlert-root")) return;  // the start form says it itself
-    const line = document.createElement("p");
-    line.setAttribute("role", "alert");
+  const line = document.createElement("p");
+  line.setAttribute("role", "alert");
+  const say = (message, colour) => {
     line.textContent = message;
     line.style.cssText = "position: fixed; z-index: 9999; left: 0; right: 0; bottom: 0; margin: 0; padding: 16px; " +
-      "background: #d32f2f; color: #fff; font: 16px system-ui, sans-serif; text-align: center";
+      `background: ${colour}; color: #fff; font: 16px system-ui, sans-serif; text-align: center`;
     document.body.append(line);
+  };
+  const refuse = message => {
+    if (document.querySelector(".MuiAlert-root")) return;  // the start form says it itself
+    say(message, "#d32f2f");
     setTimeout(() => line.remove(), 10000);
-  }, 300);
+  };
   new MutationObserver(write).observe(document.documentElement, {childList: true, subtree: true});
 })();
 """

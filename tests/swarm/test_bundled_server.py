@@ -2,7 +2,10 @@
 
 import contextlib
 import os
+import re
 import signal
+import socket
+import struct
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -15,7 +18,7 @@ from capserver import PORT
 from tests import kit
 
 SWARM = ("--headless", "--users", "5", "--spawn-rate", "5")
-STARTED = "No service listens on tcp://localhost:59898: started it"
+STARTED = "No service listened on tcp://localhost:59898: started it"
 
 
 @pytest.fixture(autouse=True)
@@ -107,6 +110,48 @@ class Visitor(TcpUser):
 """
 
 
+BUNDLED = """
+import sys
+from locust import task
+from locust_tcp import TcpUser, start_service
+
+command = [sys.executable, "-m", "capserver", "--end-with-input", "--port", "{port}"]
+start_service("tcp://127.0.0.1:{port}", command, directory="{folder}")
+
+class Visitor(TcpUser):
+    host = "tcp://127.0.0.1:{port}"
+
+    @task
+    def word(self):
+        self.client.request("hello")
+"""
+
+
+@contextlib.contextmanager
+def held(port: int) -> Iterator[socket.socket]:
+    """Have a connection of another program that starts at a port, so that no server can listen there."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as client:
+        client.bind(("127.0.0.1", port))
+        client.connect(listener.getsockname())
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # its end frees the port
+        yield client
+
+
+def test_a_run_waits_for_a_port_that_a_connection_holds(tmp_path: Path) -> None:
+    port = kit.free_port()
+    (tmp_path / "visit.py").write_text(BUNDLED.format(port=port, folder=kit.KIT))
+    command = (kit.LOCUST, *SWARM, "-f", tmp_path / "visit.py")
+    with held(port) as client, kit.program(*command, output=tmp_path / "log") as locust:
+        locust.says(f"No service listens on tcp://127.0.0.1:{port}, and none can yet: .* Trying again until")
+        assert "started it" not in locust.output
+        client.close()
+        locust.says("No service listened on .*: started it")
+        locust.says(r"request +[1-9]")
+        assert locust.stop() == 0
+    assert locust.output.count("Trying again until") == 1
+    assert "--port" not in locust.output
+
+
 @pytest.mark.parametrize("shape", ["", ",nomercy.py"], ids=["swarm", "shape"])
 def test_a_service_that_does_not_start_calls_the_test_off_in_a_line(tmp_path: Path, shape: str) -> None:
     files = ("-f", f"{tmp_path}/visit.py{shape}")
@@ -114,6 +159,8 @@ def test_a_service_that_does_not_start_calls_the_test_off_in_a_line(tmp_path: Pa
     with kit.program(kit.LOCUST, *SWARM, "--stop-timeout", "1", *files, output=tmp_path / "log") as locust:
         assert locust.ends() == 1
     assert "has ended by itself, with exit code 1" in locust.output
+    assert re.search(r"Test called off: The service on .* did not start: no$", locust.output, re.MULTILINE)
+    assert "started it" not in locust.output
     assert "Traceback" not in locust.output
 
 

@@ -109,6 +109,19 @@ def test_what_is_not_a_regular_file_is_refused_in_a_line(tmp_path: Path, option:
     assert "Traceback" not in locust.output
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "*"])
+def test_a_port_of_the_page_that_is_taken_is_one_line(tmp_path: Path, host: str) -> None:
+    with socket.create_server(("", 0)) as other:
+        port = str(other.getsockname()[1])
+        page = ("--web-host", host, "--web-port", port)
+        with kit.program(kit.LOCUST, *page, output=tmp_path / "log") as locust:
+            assert locust.ends() not in (0, None)
+    (line,) = (line for line in locust.output.splitlines() if "error" in line)
+    assert line.startswith(f"locust: error: the web page can't listen on {host}:{port}: another program")
+    assert "Traceback" not in locust.output
+    assert len(locust.output.splitlines()) <= 3
+
+
 LOGIN = """
 from flask import redirect
 from flask_login import UserMixin, login_user

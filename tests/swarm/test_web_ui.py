@@ -1,5 +1,6 @@
 """Locust's own web UI in a real browser, from the form to the report."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests import kit
 from tests.browser import await_state, chromium, chromium_for_tests, fill, new_page, press, show, table, web
+from tests.swarm.test_bundled_server import BUNDLED, WITHOUT_SERVICE, held
 
 TASKS = ["long line", "sentence", "word"]
 NAMES = ["connect", *TASKS, "Aggregated"]
@@ -160,11 +162,11 @@ def test_a_run_fills_the_table_and_the_charts(page: Page, tmp_path: Path) -> Non
         press(page, "Stop")
         await_state(page, "stopped")
         assert psutil.Process(locust.process.pid).children() == [], "the bundled server started for another host"
-        assert "started its service" not in locust.output
+        assert "started it" not in locust.output
 
 
 def test_edit_changes_the_options_of_a_running_test(page: Page, tmp_path: Path) -> None:
-    with swarm(page, tmp_path, GENTLE):
+    with swarm(page, tmp_path, GENTLE) as (_, locust, _url):
         kit.eventually(lambda: requests(page, "word") > 2 * USERS)
         assert requests(page, "connect") == USERS
         press(page, "Edit")
@@ -175,6 +177,9 @@ def test_edit_changes_the_options_of_a_running_test(page: Page, tmp_path: Path) 
         fill(page, {"timeout": "-1"})
         press(page, "Update")
         expect(page.get_by_role("alert")).to_have_text("timeout: '-1' is not a number of seconds above 0")
+        locust.says("ERROR/.*: Not changed: timeout: '-1' is not a number of seconds above 0$")
+        assert "not started" not in locust.output
+        await_state(page, "running")
 
 
 def test_times_below_a_millisecond_have_three_digits(page: Page, tmp_path: Path) -> None:
@@ -326,3 +331,29 @@ def test_each_threshold_of_the_form_is_judged(page: Page, tmp_path: Path) -> Non
         await_state(page, "stopped")
         for name in ("the 50th", "the 95th", "the 99th", "the 99.9th", "word: the 51st", "the 52nd"):
             locust.says(rf"Thresholds broken: {name} percentile was ")
+
+
+def test_start_waits_in_the_form_for_a_port_that_a_connection_holds(page: Page, tmp_path: Path) -> None:
+    port = kit.free_port()
+    (tmp_path / "visit.py").write_text(BUNDLED.format(port=port, folder=kit.KIT))
+    with held(port) as client, web("-f", str(tmp_path / "visit.py"), output=tmp_path / "locust") as (locust, url):
+        page.goto(url)
+        press(page, "Start")
+        waiting = page.get_by_role("alert").filter(has_text="Trying again until the port is free")
+        expect(waiting).to_be_visible()
+        await_state(page, "ready")
+        client.close()
+        await_state(page, "running")
+        expect(waiting).not_to_be_visible()
+        kit.eventually(lambda: requests(page, "request"))
+        assert locust.output.count("Trying again until") == 1
+
+
+def test_start_is_refused_in_the_form_where_the_service_does_not_start(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "visit.py").write_text(WITHOUT_SERVICE.format(port=kit.free_port()))
+    with web("-f", str(tmp_path / "visit.py"), output=tmp_path / "locust") as (locust, url):
+        page.goto(url)
+        press(page, "Start")
+        expect(page.get_by_role("alert").filter(has_text=re.compile("did not start: no$"))).to_be_visible()
+        await_state(page, "ready")
+        assert "started it" not in locust.output
