@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+MOST_SHOWN = 80  # characters of a reply in the log: two of them are a line or two
 
 Payload = str | bytes
 Read = Callable[[Connection], Any]
@@ -133,7 +134,7 @@ class TcpClient:
                 if read is None:
                     reply = reply[: -len(user.eol)].decode()
                 if expect is not None and reply != expect and not (callable(expect) and expect(reply)):
-                    raise TcpError(REPLY, WRONG)
+                    raise _wrong(name, expect, reply)
             except Exception as error:
                 failure = _failure(error)
                 if seconds is None and _was_sent(failure):
@@ -195,7 +196,7 @@ class TcpClient:
                 if read is None:
                     message = message[: -len(user.eol)].decode()
                 if expect is not None:
-                    _check(message, expect)
+                    _check(name, message, expect)
                 if since is not None:
                     start_time = since(message) if callable(since) else since
                     seconds = _duration(start_time, arrived or time.time())
@@ -285,7 +286,7 @@ class TcpClient:
                     failure = None
                     try:
                         if expected[index] is not None:
-                            _check(reply, expected[index])
+                            _check(name, reply, expected[index])
                         replies[index] = reply
                     except Exception as error:
                         any_failure = failure = _failure(error)
@@ -491,9 +492,32 @@ class TcpClient:
         self._fire(name, start_time, milliseconds, size, reply, failure)
 
 
-def _check(reply: Any, expect: Any) -> None:
+def _check(name: str, reply: Any, expect: Any) -> None:
     if reply != expect and not (callable(expect) and expect(reply)):
-        raise TcpError(REPLY, WRONG)
+        raise _wrong(name, expect, reply)
+
+
+_wrong_names: set[str] = set()  # the rows of this run's wrong replies
+
+
+def forget_wrong_replies(**_: Any) -> None:
+    """Log the next wrong reply again: a test starts."""
+    _wrong_names.clear()
+
+
+def _wrong(name: str, expect: Any, reply: Any) -> TcpError:
+    """Return the failure of a reply that is not the expected one. The first of a run is logged."""
+    if not _wrong_names:
+        expected = f"one that {getattr(expect, '__name__', 'expect')} accepts" if callable(expect) else _short(expect)
+        text = "The first wrong reply of this run, to %r: expected %s, received %s"
+        logger.warning(text, name, expected, _short(reply))
+    _wrong_names.add(name)
+    return TcpError(REPLY, WRONG)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}... ({len(text):,} characters)"
 
 
 def _failure(error: Exception) -> TcpError:

@@ -19,6 +19,7 @@ from locust.exception import RPCError
 from locust.runners import WorkerRunner
 
 from locust_tcp import patches
+from locust_tcp.client import forget_wrong_replies
 from locust_tcp.metrics.generator import LoadGenerator
 from locust_tcp.metrics.history import History
 from locust_tcp.metrics.snapshot import StatsCollector
@@ -38,6 +39,7 @@ def install() -> None:
     events.init_command_line_parser.add_listener(_add_options)
     events.init.add_listener(_init)
     events.test_start.add_listener(forget_addresses)
+    events.test_start.add_listener(forget_wrong_replies)
 
 
 # Locust's page takes a digit of a dest for a word of its own: it would send the value of a max_p95 as max_p9_5.

@@ -11,10 +11,11 @@ from typing import Any
 import gevent
 import gevent.event
 import pytest
+from locust import events
 from locust.exception import InterruptTaskSet, RescheduleTask, RescheduleTaskImmediately, StopUser
 
 from locust_tcp import Connection
-from locust_tcp.client import ScheduledSend
+from locust_tcp.client import ScheduledSend, forget_wrong_replies
 from locust_tcp.transport import errors
 from tests import kit, peers, wire
 from tests.certificates import Certificates
@@ -636,6 +637,37 @@ def test_a_read_function_can_not_send(caplog: pytest.LogCaptureFixture) -> None:
         talk.run(lambda user: user.client.request("word", name="word", read=read))
         assert talk.outcomes[-1] == ("word", "reply: wrong")
         assert "a read function can't send" in caplog.text
+
+
+def echoing(sock: socket.socket) -> None:
+    while data := sock.recv(65536):
+        sock.sendall(data)
+
+
+def is_short(reply: str) -> bool:
+    return len(reply) < 3
+
+
+@pytest.mark.parametrize(
+    ("sent", "expect", "says"),
+    [
+        ("hello", "HELLO", "expected 'HELLO', received 'hello'"),
+        ("\x1b[2J\r", "word", r"expected 'word', received '\x1b[2J\r'"),
+        ("hello", is_short, "expected one that is_short accepts, received 'hello'"),
+        ("a" * 500, "b" * 500, f"expected '{'b' * 79}... (502 characters), received '{'a' * 79}... (502 characters)"),
+    ],
+)
+def test_the_first_wrong_reply_of_each_run_is_in_the_log(
+    sent: str, expect: Any, says: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert forget_wrong_replies in events.test_start._handlers
+    with conversation(echoing) as talk:
+        for runs in (1, 2):
+            forget_wrong_replies()
+            for _ in range(2):
+                talk.run(lambda user: user.client.request(sent, name="word", expect=expect))
+            lines = [message for message in caplog.messages if "wrong reply" in message]
+            assert lines == [f"The first wrong reply of this run, to 'word': {says}"] * runs
 
 
 def test_a_wrong_reply_reaches_the_listeners_with_the_host() -> None:

@@ -22,7 +22,7 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "locust_tcp/user.py": (("transport", "patches", "client"), NETWORK),
     "locust_tcp/pacing.py": (("user", "client"), NETWORK),
     "locust_tcp/service.py": (("transport", "web.form"), ()),
-    "locust_tcp/plugin.py": (("web", "metrics", "patches", "user", "transport", "version"), NETWORK),
+    "locust_tcp/plugin.py": (("web", "metrics", "patches", "user", "client", "transport", "version"), NETWORK),
 }
 
 
