@@ -25,6 +25,7 @@ from locust_tcp.metrics.history import History
 from locust_tcp.metrics.snapshot import StatsCollector
 from locust_tcp.metrics.thresholds import EXAMPLES, Judge, Thresholds
 from locust_tcp.patches.page import add_to_report, serve_unrounded
+from locust_tcp.printable import escape_logs
 from locust_tcp.transport.connection import Connection
 from locust_tcp.transport.timestamps import keep_arrival_times
 from locust_tcp.user import forget_addresses
@@ -106,6 +107,7 @@ def _add_options(parser: LocustArgumentParser) -> None:
 
 def _init(environment: Environment, **_: Any) -> None:
     """Prepare a process of Locust: a worker, a master, or both in one."""
+    escape_logs()
     patches.warn_of_lost()
     serve_unrounded(environment)
     is_worker = isinstance(environment.runner, WorkerRunner)

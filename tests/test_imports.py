@@ -20,9 +20,13 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "locust_tcp/turns.py": (("transport",), NETWORK),
     "locust_tcp/client.py": (("transport", "metrics", "patches", "turns", "user.TcpUser"), NETWORK),
     "locust_tcp/user.py": (("transport", "patches", "client"), NETWORK),
+    "locust_tcp/printable.py": ((), ("locust", *NETWORK)),
     "locust_tcp/pacing.py": (("user", "client"), NETWORK),
     "locust_tcp/service.py": (("transport", "web.form"), ()),
-    "locust_tcp/plugin.py": (("web", "metrics", "patches", "user", "client", "transport", "version"), NETWORK),
+    "locust_tcp/plugin.py": (
+        ("web", "metrics", "patches", "user", "client", "transport", "printable", "version"),
+        NETWORK,
+    ),
 }
 
 

@@ -26,7 +26,7 @@ COLUMNS = {
     "users": "Users",
     "seconds": "Measured (s)",
     "rate": "Good requests/s",
-    "margin": "+- (95 %)",
+    "margin": "Margin (95 %)",
     "failures": "Failures (%)",
     "p50": "p50 (ms)",
     "p95": "p95 (ms)",

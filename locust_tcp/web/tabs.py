@@ -68,6 +68,9 @@ PANEL_STYLE = f"""
 {STYLE}"""
 
 
+FORMULA = re.compile(r"[=+@\t\r]|-.")  # the beginning of one; a single dash stands for no figure
+
+
 def card(title: str, value: str, detail: str, kind: str = "") -> str:
     """Return a box with an answer in large letters.
 
@@ -90,8 +93,13 @@ def csv_text(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> s
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(columns.values())
-    writer.writerows([row[key] for key in columns] for row in rows)
+    writer.writerows([_no_formula(row[key]) for key in columns] for row in rows)
     return text.getvalue()
+
+
+def _no_formula(cell: Any) -> Any:
+    """Put an apostrophe before a text that a spreadsheet would take for a formula, and perhaps run."""
+    return f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell
 
 
 def csv_name(environment: Environment, key: str) -> str:

@@ -175,7 +175,7 @@ def test_a_delay_alone_has_no_limit(swarms: dict[str, Swarm]) -> None:
         assert 0.75 * users / DELAY <= rate <= 1.05 * users / DELAY, goodput
     match = found(r"kept was (\d+) \+- ([\d.]+) requests/s, at 20 users", findings)
     assert abs(float(match[1]) - goodput[20]) <= 0.5
-    (margin,) = {row["+- (95 %)"] for row in kit.rows(swarms["delay"].csv) if row["Users"] == "20"}
+    (margin,) = {row["Margin (95 %)"] for row in kit.rows(swarms["delay"].csv) if row["Users"] == "20"}
     assert float(match[2]) == pytest.approx(float(margin), abs=0.1 + 0.05 * float(margin))
     match = found(r"percentile of ([\d.]+) ms", findings)
     assert 1000 * DELAY <= float(match[1]) <= 2 * 1000 * DELAY

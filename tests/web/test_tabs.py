@@ -1,5 +1,7 @@
 """locust_tcp/web/tabs.py: our tables in the statistics that Locust's page asks for."""
 
+import csv
+import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +14,7 @@ from locust.env import Environment
 from locust.web import WebUI
 
 from locust_tcp import TcpUser, plugin
-from locust_tcp.web.tabs import _Tables, add_tab
+from locust_tcp.web.tabs import _Tables, add_tab, csv_text
 
 
 class Word(TcpUser):
@@ -104,3 +106,16 @@ def test_our_part_of_an_answer_is_the_same_work_for_any_number_of_names(environm
         assert answer.json["extended_stats"][1]["data"], "the thresholds are judged"
         work.append(calls[0])
     assert work[1] < work[0] + 50, "numbers of other lengths are formatted in another way"
+
+
+@pytest.mark.parametrize(
+    ("cell", "written"),
+    [
+        *((text, f"'{text}") for text in ("=1+1", "+1", "-1+cmd", "@SUM(A1)", "\t=1", "\r=1")),
+        *((text, text) for text in ("-", "word", "a=b", "1-2", "")),
+        (-1.5, "-1.5"),
+    ],
+)
+def test_a_cell_of_our_csvs_is_no_formula(cell: object, written: str) -> None:
+    (row,) = csv.DictReader(io.StringIO(csv_text({"name": "Name"}, [{"name": cell}]), newline=""))
+    assert row == {"Name": written}
