@@ -6,6 +6,7 @@ one of them could pass for another line, and an escape sequence could change the
 
 import logging
 import re
+import textwrap
 
 # Control characters, line separators, those that reverse the direction of text, and surrogates, which can't be encoded.
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -30,7 +31,9 @@ def _escape(record: logging.LogRecord) -> bool:
         record.args = None
         if record.exc_info and not record.exc_text:
             traceback = logging.Formatter().formatException(record.exc_info)
-            record.exc_text = CONTROL_IN_LINES.sub(_escaped, traceback)
+            record.exc_text = textwrap.indent(
+                CONTROL_IN_LINES.sub(_escaped, traceback), "  "
+            )  # so none passes for a line
     return True
 
 
