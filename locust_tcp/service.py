@@ -2,7 +2,6 @@
 
 import errno
 import logging
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,16 +10,16 @@ from urllib.parse import urlsplit
 
 import gevent
 import gevent.event
-from gevent import socket, subprocess
+from gevent import subprocess
 from gevent.lock import BoundedSemaphore
 from locust import events
 from locust.env import Environment
 from locust.runners import WorkerRunner
 
 from locust_tcp.transport.connection import Connection
-from locust_tcp.transport.endpoint import Address, Endpoint
+from locust_tcp.transport.endpoint import Endpoint
 from locust_tcp.transport.errors import TcpError
-from locust_tcp.web.form import Refusal, is_running, on_start
+from locust_tcp.web.form import Refusal, bind_error, is_running, on_start
 
 logger = logging.getLogger(__name__)
 
@@ -79,23 +78,28 @@ class _Service:
         if refusal:
             logger.error("Test called off: %s", refusal.message)
             self._call_off(environment)
+        elif self._is_needed(environment.host) and not self._is_running():
+            logger.info("Using the service that listens on %s already", self._host)
+
+    def _is_needed(self, host: str | None) -> bool:
+        return not host or host == self._host
+
+    def _is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     def ready(self, host: str | None) -> Refusal | None:
         """Start the service if a test with this host needs it and none listens; return why that failed."""
-        if host and host != self._host:
-            return None
         with self._starting:  # Start may be pressed twice
-            if self._process and self._process.poll() is None:
-                return None
-            if self._listening():
-                logger.info("Using the service that listens on %s already", self._host)
+            if not self._is_needed(host) or self._is_running() or self._listening():
                 return None
             return self._held() or self._run()
 
     def _held(self) -> Refusal | None:
         """Return a refusal if the port can't be listened on although nothing listens there."""
         try:
-            is_held = any(map(_is_in_use, self._endpoint().addresses()))
+            is_held = any(
+                getattr(bind_error(*each), "errno", 0) == errno.EADDRINUSE for each in self._endpoint().addresses()
+            )
         except OSError:  # no such name
             is_held = False
         if not is_held:
@@ -105,11 +109,11 @@ class _Service:
         self._held_since = self._held_since or now
         text = f"No service listens on {self._host}, and none can"
         if now - self._held_since < HELD:
-            why = "a connection holds its port, as for a minute after its end"
-            return Refusal(f"{text} yet: {why}. Trying again until the port is free.", is_brief=True)
+            why = "its port is in use, as for a minute after a connection from it"
+            return Refusal(f"{text} yet: {why}. Trying again until it is free.", is_brief=True)
         self._held_since = None
         return Refusal(
-            f"{text}: another program holds its port (ss -tanp names it). End that, or start the service on another "
+            f"{text}: another program uses its port (ss -tanp names it). End that, or start the service on another "
             "port yourself and give its address as the host."
         )
 
@@ -184,16 +188,3 @@ class _Service:
         for line in process.stderr or ():
             self._last_error = line.rstrip()
             logger.error("%s", self._last_error)
-
-
-def _is_in_use(address: Address) -> bool:
-    """Return whether the system lets no program listen on an address of this machine."""
-    family, where = address
-    with socket.socket(family) as probe:
-        if os.name != "nt":  # as servers do; on Windows it would take the port from another one
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(where)
-        except OSError as error:
-            return error.errno == errno.EADDRINUSE
-    return False

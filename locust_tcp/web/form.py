@@ -4,13 +4,14 @@ import argparse
 import errno
 import logging
 import math
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from flask import Response, jsonify, make_response, request
-from gevent.pywsgi import WSGIServer
+from gevent import socket
 from locust.argument_parser import default_args_dict, get_parser
 from locust.env import Environment
 from locust.runners import STATE_RUNNING, STATE_SPAWNING
@@ -190,23 +191,32 @@ def on_start(environment: Environment, check: Callable[[str | None], Refusal | N
         return refuse() if request.method == "POST" and request.path.endswith("/swarm") else None
 
 
+def bind_error(family: int, address: tuple[Any, ...]) -> OSError | OverflowError | None:
+    """Return why no server can listen on an address of this machine.
+
+    This does not listen there, not even for a moment: a client would take that for the server.
+    """
+    with socket.socket(family) as probe:
+        if os.name != "nt":  # as servers do; on Windows it would take the port from another program
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except (OSError, OverflowError) as error:  # OverflowError: a port that is no port
+            return error
+    return None
+
+
 def check_port(environment: Environment) -> None:
     """Exit if the page can't listen. Locust's own attempt ends in a traceback."""
     web_ui = environment.web_ui
     if web_ui is None:
         return
-    server = WSGIServer((web_ui.host, web_ui.port), web_ui.app)
-    try:
-        server.init_socket()
-    except (OSError, OverflowError) as error:  # OverflowError: a port that is no port
-        why = str(getattr(error, "strerror", error)).partition(": (")[0]  # what gevent adds
+    family = socket.AF_INET6 if ":" in web_ui.host else socket.AF_INET
+    if error := bind_error(family, (web_ui.host, web_ui.port)):
+        why = str(getattr(error, "strerror", error))
         if getattr(error, "errno", 0) == errno.EADDRINUSE:
-            why = (
-                "another program, perhaps another Locust, listens there. End it, or choose another port with --web-port"
-            )
+            why = "another program, perhaps another Locust, listens there. End it, or choose another with --web-port"
         sys.exit(f"locust: error: the web page can't listen on {web_ui.host or '*'}:{web_ui.port}: {why}")
-    finally:
-        server.close()
 
 
 def check_start_form(environment: Environment) -> None:

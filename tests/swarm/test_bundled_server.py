@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from capserver import PORT
+from locust_tcp import service
 from tests import kit
 
 SWARM = ("--headless", "--users", "5", "--spawn-rate", "5")
@@ -150,6 +151,19 @@ def test_a_run_waits_for_a_port_that_a_connection_holds(tmp_path: Path) -> None:
         assert locust.stop() == 0
     assert locust.output.count("Trying again until") == 1
     assert "--port" not in locust.output
+
+
+def test_a_port_that_stays_in_use_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = kit.free_port()
+    found = service._Service(f"tcp://127.0.0.1:{port}", ["false"], kit.KIT)
+    with held(port):
+        first = found.ready(None)
+        monkeypatch.setattr(service, "HELD", 0.0)
+        second = found.ready(None)
+    assert first and first.is_brief
+    assert second and not second.is_brief
+    assert "End that, or start the service on another port yourself" in second.message
+    assert found.ready("tcp://127.0.0.1:1") is None, "a test with another host needs no service"
 
 
 @pytest.mark.parametrize("shape", ["", ",nomercy.py"], ids=["swarm", "shape"])

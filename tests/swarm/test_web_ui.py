@@ -339,7 +339,7 @@ def test_start_waits_in_the_form_for_a_port_that_a_connection_holds(page: Page, 
     with held(port) as client, web("-f", str(tmp_path / "visit.py"), output=tmp_path / "locust") as (locust, url):
         page.goto(url)
         press(page, "Start")
-        waiting = page.get_by_role("alert").filter(has_text="Trying again until the port is free")
+        waiting = page.get_by_role("alert").filter(has_text="Trying again until it is free")
         expect(waiting).to_be_visible()
         await_state(page, "ready")
         client.close()
