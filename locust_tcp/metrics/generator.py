@@ -38,7 +38,7 @@ from locust_tcp.metrics.environment import PerEnvironment
 from locust_tcp.metrics.evidence import samples_needed
 from locust_tcp.metrics.network import Paths, network_finding
 from locust_tcp.metrics.rounding import three_digits
-from locust_tcp.metrics.snapshot import Histogram, Interval, Snapshot, percentile
+from locust_tcp.metrics.snapshot import Histogram, Interval, percentile, request_times
 from locust_tcp.version import VERSION
 
 logger = logging.getLogger(__name__)
@@ -346,7 +346,7 @@ class LoadGenerator(PerEnvironment):
 
     def response_time(self) -> float:
         """Return the 95th percentile of all response times of the test, in milliseconds."""
-        return percentile(Snapshot.of(self._environment.stats).response_times, 0.95)
+        return percentile(request_times(self._environment.stats), 0.95)
 
     def log_verdict(self, **_: Any) -> None:
         """Log the verdict at the end of a test."""

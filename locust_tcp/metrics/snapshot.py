@@ -92,6 +92,17 @@ class Interval:
         return self.percentile(0.95)
 
 
+def request_times(stats: RequestStats) -> Histogram:
+    """Return the response times of all requests so far: Locust's total also has those of connects."""
+    times: Counter[Any] = Counter(stats.total.response_times)
+    times.subtract(_connects(stats).response_times)
+    return +times
+
+
+def _connects(stats: RequestStats) -> StatsEntry:
+    return stats.entries.get((CONNECT, REQUEST_TYPE)) or StatsEntry(stats, CONNECT, REQUEST_TYPE)
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """The statistics at one moment, counted since their start.
@@ -117,9 +128,7 @@ class Snapshot:
 
         There may be thousands of rows: what all requests have in common is that of Locust's total.
         """
-        total, connects = stats.total, stats.entries.get((CONNECT, REQUEST_TYPE)) or StatsEntry(stats, "", "")
-        times: Counter[Any] = Counter(total.response_times)
-        times.subtract(connects.response_times)
+        total, connects = stats.total, _connects(stats)
         errors: Counter[str] = Counter()
         for error in stats.errors.values():
             errors[StatsError.parse_error(error.error)] += error.occurrences  # the text of the Failures tab
@@ -127,7 +136,7 @@ class Snapshot:
             time.monotonic(),
             total.num_requests - connects.num_requests + connects.num_failures,
             total.num_failures,
-            +times,
+            request_times(stats),
             errors,
             {
                 (entry.method, entry.name): Row(entry.num_requests, entry.num_failures, Counter(entry.response_times))
