@@ -70,11 +70,16 @@ class _Service:
     def start(self, environment: Environment, **_: Any) -> None:
         """Start the service unless it runs already. A listener of test_start."""
         logged = ""
-        while (refusal := self.ready(environment.host)) and refusal.is_brief:
-            if refusal.message != logged:
-                logger.warning("%s", refusal.message)
-            logged = refusal.message
-            gevent.sleep(TRY_AGAIN)
+        try:
+            while (refusal := self.ready(environment.host)) and refusal.is_brief:
+                if refusal.message != logged:
+                    logger.warning("%s", refusal.message)
+                logged = refusal.message
+                gevent.sleep(TRY_AGAIN)
+        except gevent.GreenletExit:  # Stop, or the end of the run's time
+            logger.error("Test called off before it began: its service was not started")
+            self._fail(environment)
+            raise
         if refusal:
             logger.error("Test called off: %s", refusal.message)
             self._call_off(environment)
@@ -107,14 +112,14 @@ class _Service:
             return None
         now = time.monotonic()
         self._held_since = self._held_since or now
-        text = f"No service listens on {self._host}, and none can"
+        text = f"No service listens on {self._host}, and its port is in use"
         if now - self._held_since < HELD:
-            why = "its port is in use, as for a minute after a connection from it"
-            return Refusal(f"{text} yet: {why}. Trying again until it is free.", is_brief=True)
+            why = "as for a minute after the end of a connection"
+            return Refusal(f"{text}, {why}. Trying again until it is free.", is_brief=True)
         self._held_since = None
         return Refusal(
-            f"{text}: another program uses its port (ss -tanp names it). End that, or start the service on another "
-            "port yourself and give its address as the host."
+            f"{text} by another program (ss -tanp names it). End that, or start the service on another port yourself "
+            "and give its address as the host."
         )
 
     def _run(self) -> Refusal | None:
@@ -158,10 +163,16 @@ class _Service:
     def _call_off(environment: Environment) -> None:
         """End a test that has no service, in another greenlet: this one is about to spawn users."""
         assert environment.runner is not None
-        headless = environment.parsed_options and environment.parsed_options.headless
+        headless = _Service._fail(environment)
+        gevent.spawn(environment.runner.quit if headless else environment.runner.stop)
+
+    @staticmethod
+    def _fail(environment: Environment) -> bool:
+        """Have a headless run end with exit code 1; return whether it is one."""
+        headless = bool(environment.parsed_options and environment.parsed_options.headless)
         if headless:
             environment.process_exit_code = 1
-        gevent.spawn(environment.runner.quit if headless else environment.runner.stop)
+        return headless
 
     def _endpoint(self) -> Endpoint:
         parts = urlsplit(self._host)

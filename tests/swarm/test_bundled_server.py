@@ -143,7 +143,7 @@ def test_a_run_waits_for_a_port_that_a_connection_holds(tmp_path: Path) -> None:
     (tmp_path / "visit.py").write_text(BUNDLED.format(port=port, folder=kit.KIT))
     command = (kit.LOCUST, *SWARM, "-f", tmp_path / "visit.py")
     with held(port) as client, kit.program(*command, output=tmp_path / "log") as locust:
-        locust.says(f"No service listens on tcp://127.0.0.1:{port}, and none can yet: .* Trying again until")
+        locust.says(f"No service listens on tcp://127.0.0.1:{port}, and its port is in use, .* Trying again until")
         assert "started it" not in locust.output
         client.close()
         locust.says("No service listened on .*: started it")
@@ -151,6 +151,16 @@ def test_a_run_waits_for_a_port_that_a_connection_holds(tmp_path: Path) -> None:
         assert locust.stop() == 0
     assert locust.output.count("Trying again until") == 1
     assert "--port" not in locust.output
+
+
+def test_a_run_that_ends_while_it_waits_for_the_port_has_failed(tmp_path: Path) -> None:
+    port = kit.free_port()
+    (tmp_path / "visit.py").write_text(BUNDLED.format(port=port, folder=kit.KIT))
+    command = (kit.LOCUST, *SWARM, "--run-time", "2s", "-f", tmp_path / "visit.py")
+    with held(port), kit.program(*command, output=tmp_path / "log") as locust:
+        assert locust.ends() == 1
+    assert "Test called off before it began" in locust.output
+    assert "Traceback" not in locust.output
 
 
 def test_a_port_that_stays_in_use_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
