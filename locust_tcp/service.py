@@ -9,7 +9,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import gevent
-import gevent.event
 from gevent import subprocess
 from gevent.lock import BoundedSemaphore
 from locust import events
@@ -24,7 +23,8 @@ from locust_tcp.web.form import Refusal, bind_error, is_running, on_start
 logger = logging.getLogger(__name__)
 
 PROBE_TIMEOUT = 2.0  # seconds to find out whether a service listens
-START_TIMEOUT = 10.0  # seconds for the service to print its first line
+PROBE_INTERVAL = 0.05  # seconds between two looks at whether a started service listens
+START_TIMEOUT = 10.0  # seconds for a started service to listen: a slow one still gets a test, of failed connects
 HELD = 65.0  # seconds to wait for a port; after its end a connection keeps its own for 60 (TIME_WAIT in Linux's tcp.h)
 TRY_AGAIN = 1.0  # seconds between two looks at such a port
 STOP_TIMEOUT = 10.0  # seconds for the service to end before it is killed
@@ -38,8 +38,8 @@ def start_service(host: str, command: Sequence[str], directory: Path) -> None:
 
     Args:
         host: The users' address where no other one is given, as scheme://name:port.
-        command: Starts the service. It prints a line once it listens, and ends when its standard
-            input does: so it ends with Locust, however Locust ends.
+        command: Starts the service. It ends when its standard input does: so it ends with Locust,
+            however Locust ends.
         directory: The folder to run it in.
     """
     service = _Service(host, command, directory)
@@ -124,28 +124,33 @@ class _Service:
 
     def _run(self) -> Refusal | None:
         """Run the command, and wait until the service listens."""
-        self._process = subprocess.Popen(
-            self._command,
-            cwd=self._directory,
-            stdin=subprocess.PIPE,  # nothing is written to it: it ends when Locust does
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # Ctrl-C stops Locust, whose users still need the service then
-        )
-        listening = gevent.event.Event()
+        try:
+            process = self._process = subprocess.Popen(
+                self._command,
+                cwd=self._directory,
+                stdin=subprocess.PIPE,  # nothing is written to it: it ends when Locust does
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="backslashreplace",  # not all services write UTF-8
+                start_new_session=True,  # Ctrl-C stops Locust, whose users still need the service then
+            )
+        except OSError as error:
+            return Refusal(f"No service listens on {self._host}, and it can't be started: {error}")
         self._last_error = ""
-        errors = gevent.spawn(self._log_errors, self._process)
-        self._reader = gevent.spawn(self._log, self._process, listening)
-        either: list[Any] = [listening, self._reader]
-        if not gevent.wait(either, START_TIMEOUT, count=1):
-            logger.warning("The service has not printed that it listens; starting the test all the same")
-        elif not listening.is_set():
-            errors.join(TRY_AGAIN)  # for the last line
-            why = self._last_error or f"it has ended with exit code {self._process.poll()}"
-            return Refusal(f"The service on {self._host} did not start: {why}")
-        else:
-            logger.info("No service listened on %s: started it; it ends with Locust", self._host)
+        errors = gevent.spawn(self._log_errors, process)
+        self._reader = gevent.spawn(self._log, process)
+        end = time.monotonic() + START_TIMEOUT
+        while not self._listening():
+            if process.poll() is not None:
+                gevent.joinall([errors, self._reader], STOP_TIMEOUT)  # for the last line
+                why = self._last_error or f"it has ended with exit code {process.poll()}"
+                return Refusal(f"The service on {self._host} did not start: {why}")
+            if time.monotonic() >= end:
+                logger.warning("The service does not listen on %s yet; starting the test all the same", self._host)
+                return None
+            gevent.sleep(PROBE_INTERVAL)
+        logger.info("No service listened on %s: started it; it ends with Locust", self._host)
         return None
 
     def stop(self, **_: Any) -> None:
@@ -186,11 +191,10 @@ class _Service:
             return False
         return True
 
-    def _log(self, process: "subprocess.Popen[str]", listening: gevent.event.Event) -> None:
+    def _log(self, process: "subprocess.Popen[str]") -> None:
         """Copy the service's lines to the log until it ends."""
         for line in process.stdout or ():
             logger.info("%s", line.rstrip())
-            listening.set()
         if not self._stopping:
             logger.error("The service on %s has ended by itself, with exit code %s", self._host, process.wait())
 

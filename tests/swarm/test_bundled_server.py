@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import struct
+import sys
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -186,6 +187,70 @@ def test_a_service_that_does_not_start_calls_the_test_off_in_a_line(tmp_path: Pa
     assert re.search(r"Test called off: The service on .* did not start: no$", locust.output, re.MULTILINE)
     assert "started it" not in locust.output
     assert "Traceback" not in locust.output
+
+
+SERVICE = """
+import socket, sys, threading, time
+
+print("starting", flush=True)
+time.sleep(1)
+with socket.create_server(("127.0.0.1", {port})) as listener:
+    threading.Thread(target=sys.stdin.read, daemon=True).start()
+    sys.stdout.buffer.write(b"caf\\xe9 is open\\n")
+    sys.stdout.flush()
+    sock, _ = listener.accept()  # the look at whether it listens
+    sock, _ = listener.accept()
+    while sock.recv(100):
+        sys.stdout.buffer.write(b"\\xe9" * 100_000 + b"\\n")  # more than a pipe holds
+        sys.stdout.flush()
+        sock.sendall(b"YES\\n")
+sys.exit(3)
+"""
+
+VISIT = """
+import sys
+from locust import task
+from locust.exception import StopUser
+from locust_tcp import TcpUser, start_service
+
+start_service("tcp://127.0.0.1:{port}", {command}, directory=".")
+
+class Visitor(TcpUser):
+    host = "tcp://127.0.0.1:{port}"
+
+    @task
+    def word(self):
+        for _ in range(5):
+            self.client.request("hello", name="word", expect="YES")
+        self.client.close()
+        raise StopUser
+"""
+
+
+def test_the_test_begins_when_the_port_answers_and_the_service_may_print_any_bytes(tmp_path: Path) -> None:
+    port = kit.free_port()
+    (tmp_path / "service.py").write_text(SERVICE.format(port=port))
+    command = repr([sys.executable, f"{tmp_path}/service.py"])
+    (tmp_path / "visit.py").write_text(VISIT.format(port=port, command=command))
+    options = ("-f", tmp_path / "visit.py", "--headless", "--users", "1", "--csv", tmp_path / "run")
+    with kit.program(kit.LOCUST, *options, output=tmp_path / "log") as locust:
+        locust.says("has ended by itself, with exit code 3")
+        locust.stop()
+    total = kit.rows(tmp_path / "run_stats.csv")[-1]
+    assert (total["Request Count"], total["Failure Count"]) == ("6", "0"), "a connect and five words"
+    assert r"caf\xe9 is open" in locust.output
+    assert "Traceback" not in locust.output
+
+
+@pytest.mark.parametrize("command", [["/no/such/command"], ["."]])
+def test_a_command_that_can_not_be_run_calls_the_test_off_in_a_line(tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "visit.py").write_text(VISIT.format(port=kit.free_port(), command=command))
+    with kit.program(kit.LOCUST, *SWARM, "-f", tmp_path / "visit.py", output=tmp_path / "log") as locust:
+        assert locust.ends() == 1
+    assert "and it can't be started: " in locust.output
+    assert repr(command[0]) in locust.output
+    assert "Traceback" not in locust.output
+    assert "connect" not in locust.output.split("can't be started")[1]
 
 
 def test_only_the_master_starts_one(tmp_path: Path) -> None:
