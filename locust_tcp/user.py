@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import gevent
+from gevent import GreenletExit
 from gevent.pool import Group
 from locust import User
 from locust.env import Environment
@@ -111,16 +113,22 @@ class TcpUser(User):
     def stop(self, force: bool = False) -> bool:
         """Stop the user: at once with `force`, else when its exchange is over. Called by Locust.
 
-        Locust kills a user that waits between two tasks, but only in the next turn of the event
-        loop. Meanwhile the user may begin another exchange, which the service counts and no event
-        reports. So it is marked as stopping here, and ends by itself when its wait is over. A
-        second call does nothing, because Locust's own would end in a traceback: it makes one when a
-        run ends while it is being stopped.
+        A user that waits between two tasks is interrupted, but only while it still waits. Locust's
+        own method kills it in the next turn of the event loop, when it may have begun another
+        exchange, or on_stop. A second call does nothing: Locust makes one when a run ends while it is
+        being stopped, and its own method would raise an exception then.
         """
-        if self._state == LOCUST_STATE_STOPPING and not force:
-            return False
-        if force or self._state != LOCUST_STATE_WAITING:
+        if force:
             return bool(super().stop(force))
+        if self._state == LOCUST_STATE_WAITING:
+            gevent.get_hub().loop.run_callback(self._interrupt_wait)
+        elif self._state != LOCUST_STATE_STOPPING:
+            return bool(super().stop())
+        return False
+
+    def _interrupt_wait(self) -> None:
+        """Stop the user. Called by the event loop: no wait can end between the question and the interruption."""
+        is_waiting = self._state == LOCUST_STATE_WAITING
         self._state = LOCUST_STATE_STOPPING
-        self.group.killone(self.greenlet)
-        return True
+        if is_waiting:
+            self.greenlet.throw(GreenletExit)
