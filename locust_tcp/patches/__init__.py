@@ -7,6 +7,7 @@ from typing import Any
 import locust
 
 from locust_tcp.patches import (
+    clocks,
     console,
     csv_files,
     histograms,
@@ -33,6 +34,7 @@ PATCHES = (  # each after those that it requires
     reports.HTML,
     page.PATCH,
     master.PATCH,
+    clocks.PATCH,
     orphans.PATCH,
     request_event.PATCH,
     task_set.PATCH,

@@ -1,0 +1,31 @@
+"""The first worker has a clock that is wrong by CLOCK seconds."""
+
+import os
+import time
+from typing import Any
+
+from locust import constant, events, task
+from locust.env import Environment
+from locust.runners import WorkerRunner
+
+from locust_tcp import Connection, TcpUser
+
+real_time = time.time
+
+
+@events.init.add_listener
+def set_clock(environment: Environment, **_: Any) -> None:
+    runner = environment.runner
+    if isinstance(runner, WorkerRunner) and runner.worker_index == 0:
+        time.time = lambda: real_time() + float(os.environ["CLOCK"])
+        Connection.kernel_times = False  # the kernel's clock is right
+
+
+class Visitor(TcpUser):
+    """Makes 20 requests a second at most."""
+
+    wait_time = constant(0.05)
+
+    @task
+    def word(self) -> None:
+        self.client.request("word", name="word", expect="WORD")
