@@ -6,6 +6,7 @@ user's code resumes. The response time is `arrived - sent`; `noticed - arrived` 
 stream.py takes the first two, Connection.times the third.
 """
 
+import errno
 import logging
 import time
 from collections import deque
@@ -83,7 +84,7 @@ class Connection:
         self.is_over = False
         self.on_close: Callable[[Connection], None] | None = None
         self._stream = connected.stream
-        self._max_reply = max_reply
+        self._stream.most_early = self._max_reply = max_reply
         self._eol = eol
         self._pushes = pushes
         self._buffer = bytearray()
@@ -128,16 +129,17 @@ class Connection:
             raise RuntimeError("a read function can't send: make two requests, or a transaction of them")
         stream = self._stream
         self.received = 0
-        self.begun = begun = time.perf_counter()
         try:
             if one_way or stream.needs_poll or self._buffer:  # of an end that goes unnoticed, no reply would tell
                 self._look_for_unasked(keep=one_way or self._pushes)
-            stream.send(payload, begun + timeout)
+            stream.send(payload, timeout)
         except OSError as error:
+            if error.errno == errno.EMSGSIZE:
+                raise TcpError(REPLY, TOO_LONG) from error
             raise TcpError.of(SEND, error) from error
         finally:
-            self.sent = sent = stream.sent
-        self._latest = sent + timeout
+            self.begun, self.sent = stream.begun, stream.sent
+        self._latest = self.sent + timeout
 
     def listen(self, timeout: float) -> bool:
         """Begin an exchange that only reads.
@@ -240,7 +242,8 @@ class Connection:
         elapsed = time.perf_counter() - self.begun
         if not self.sent <= arrived <= noticed or abs(noticed - self.sent - elapsed) > CLOCK_STEP:
             return elapsed, None
-        return arrived - self.sent, noticed - arrived
+        # What had come before the request was sent whole has waited for that, and not for Locust.
+        return arrived - self.sent, noticed - arrived if arrived >= self._stream.sent_whole else 0.0
 
     def end(self) -> bool:
         """End the exchange. Bytes that are left over belong to no reply: TcpError, unless there may be pushes.
@@ -292,7 +295,7 @@ class Connection:
         Args:
             keep: Whether what it has said is left to be read. Otherwise it would be taken for the reply.
         """
-        self._stream.sent = time.time()  # stands where nothing is sent
+        self._stream.begun, self._stream.sent = time.perf_counter(), time.time()  # stand where nothing is sent
         is_first, self._is_new = self._is_new, False
         if not self._buffer:
             unasked = self._stream.poll()

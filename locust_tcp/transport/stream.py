@@ -10,8 +10,9 @@ import ssl
 import struct
 import sys
 import time
+from collections import deque
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import gevent
 import gevent.monkey
@@ -30,6 +31,15 @@ IP_BIND_ADDRESS_NO_PORT = 24  # from Linux's in.h: connect() chooses the port, s
 PlainSocket: Any = gevent.monkey.get_original("socket", "socket")
 
 
+class _Early(NamedTuple):
+    """What was read before a send was complete: as `Stream.receive` returns it, with what it sets then."""
+
+    data: bytes
+    arrived: float
+    has_ended: bool
+    is_cut: bool
+
+
 class Stream:
     """One TCP connection, with TLS from `start_tls` on, used by one greenlet at a time.
 
@@ -41,7 +51,10 @@ class Stream:
         kernel_times: Whether to ask the kernel for arrival times.
 
     Attributes:
-        sent: When the last send began, in seconds since the epoch.
+        begun: When the last send began, on time.perf_counter's clock.
+        sent: The same moment in seconds since the epoch.
+        sent_whole: When the last send that had to wait ended, in seconds since the epoch.
+        most_early: How many bytes to read while a send is not complete yet. What is more is left in the kernel.
         arrived: When the last bytes received arrived, on the same clock; 0.0 where the kernel gives
             no time.
         has_ended: Whether the peer has closed its side.
@@ -51,7 +64,8 @@ class Stream:
     """
 
     def __init__(self, sock: Any, kernel_times: bool = timestamps.SUPPORTED) -> None:
-        self.sent = self.arrived = 0.0
+        self.begun = self.sent = self.sent_whole = self.arrived = 0.0
+        self.most_early = CHUNK
         self.has_ended = self.is_cut = self.was_reset = False
         self.needs_poll = True
         sock.setblocking(False)
@@ -61,6 +75,7 @@ class Stream:
         self._tls: Tls | None = None
         self._kernel_times = kernel_times
         self._receive = timestamps.receive if kernel_times else timestamps.receive_untimed
+        self._early: deque[_Early] = deque()
         # One watcher lives as long as the connection, and one timer serves many exchanges. With
         # new ones for each, as gevent's sockets have them, an exchange takes half as long again.
         self._hub = gevent.get_hub()
@@ -104,25 +119,27 @@ class Stream:
         if self._timer is None or deadline < self._timer_ends:
             self._set_timer()
 
-    def send(self, data: bytes, deadline: float) -> None:
+    def send(self, data: bytes, timeout: float) -> None:
         """Send data.
 
         Args:
             data: The data. All of it is sent; the peer need not have read it.
-            deadline: By time.perf_counter. It holds until the next send, for receiving too.
+            timeout: Seconds. They hold until the next send, for receiving too.
         """
-        self._deadline = deadline  # as set_deadline, which each exchange would have to call
-        if self._timer is None or deadline < self._timer_ends:
-            self._set_timer()
         if self._tls:
             data = self._tls.encrypt(data)
+        self.begun = time.perf_counter()
+        self._deadline = deadline = self.begun + timeout  # as set_deadline, which each exchange would have to call
+        if self._timer is None or deadline < self._timer_ends:
+            self._set_timer()
         self.sent = time.time()
         try:
             sent = self._sock.send(data)
         except BlockingIOError:
             sent = 0
         if sent < len(data):
-            self._send_all(data[sent:])
+            self._send_all(data[sent:], self.most_early)
+            self.sent_whole = time.time()
 
     def receive(self, most: int, wait: bool) -> bytes:
         """Return what has arrived; wait where nothing has.
@@ -135,6 +152,8 @@ class Stream:
             The data. It is empty where the peer has closed its side, which sets `has_ended`, and
             where no TLS record of data is complete yet.
         """
+        if self._early:
+            return self._take_early()
         if not self._is_watching:
             self._watch()
         if wait:
@@ -153,6 +172,8 @@ class Stream:
         """Return what has arrived without waiting: None for nothing, b"" for the peer's end."""
         if self.was_reset:
             raise ConnectionResetError(errno.ECONNRESET, "reset before it was used")
+        if self._early:
+            return self._take_early()
         while not self.has_ended:
             try:
                 received, self.arrived = self._receive(self._sock, CHUNK)
@@ -214,21 +235,56 @@ class Stream:
             self.is_cut = self._tls is not None
         return received
 
-    def _send_all(self, data: bytes) -> None:
-        """Send, and wait where the kernel takes no more."""
-        sent = 0
-        while sent < len(data):
+    def _send_all(self, data: bytes, most_early: int = 0) -> None:
+        """Send, and wait where the kernel takes no more.
+
+        Read meanwhile: a peer that answers while it reads may read no more until its answer is read.
+
+        Args:
+            data: What to send.
+            most_early: How many bytes may arrive meanwhile, before they are left in the kernel.
+        """
+        left = memoryview(data)
+        early = 0
+        while left:
             try:
-                sent += self._sock.send(memoryview(data)[sent:] if sent else data)
+                left = left[self._sock.send(left) :]
             except BlockingIOError:
-                self._is_watching = False  # what arrives meanwhile is read when all is sent
+                early += self._read_early(most_early - early)
+                reads = early < most_early and not (self._early and self._early[-1].has_ended)
+                self._is_watching = False
                 self._watcher.stop()
-                watcher = self._hub.loop.io(self._sock.fileno(), 2)  # 2: to write
+                watcher = self._hub.loop.io(self._sock.fileno(), 3 if reads else 2)  # 1: to read, 2: to write
                 try:
                     watcher.start(self._on_ready)
                     self._wait()
+                except TimeoutError:
+                    if early >= most_early > 0:
+                        raise OSError(errno.EMSGSIZE, "too much has arrived before all was sent") from None
+                    raise
                 finally:
                     watcher.close()
+
+    def _read_early(self, most: int) -> int:
+        """Read what has arrived before all is sent, for `receive` and `poll`; return how many bytes."""
+        count = 0
+        with contextlib.suppress(BlockingIOError):
+            while count < most and not (self._early and self._early[-1].has_ended):
+                received, arrived = self._receive(self._sock, CHUNK)
+                data = self._decrypted(received)
+                if data or self.has_ended:
+                    self._early.append(_Early(data, arrived, self.has_ended, self.is_cut))
+                    self.has_ended = self.is_cut = False  # until what came before the end is received
+                    self.needs_poll = True
+                count += len(data)
+        return count
+
+    def _take_early(self) -> bytes:
+        """Return the first piece that was read early."""
+        data, arrived, self.has_ended, self.is_cut = self._early.popleft()
+        if data:
+            self.arrived = arrived
+        return data
 
     def _wait(self) -> None:
         """Let other greenlets run until the socket is ready or the deadline is over."""

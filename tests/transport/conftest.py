@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
 
 import pytest
 
@@ -11,7 +10,7 @@ from tests.certificates import Certificates
 from tests.tls_end import inside, service
 from tests.transport.exchanges import talking_to
 
-Talking = Callable[[Callable[[Any], object]], AbstractContextManager[Connection]]
+Talking = Callable[..., AbstractContextManager[Connection]]
 
 
 @pytest.fixture(params=["TCP", "TLS"])
@@ -19,4 +18,4 @@ def talking(request: pytest.FixtureRequest, files: Certificates) -> Talking:
     """A function: a Connection to a peer with some behaviour, over TCP and inside TLS."""
     if request.param == "TCP":
         return talking_to
-    return lambda behave: talking_to(inside(service(files.good, tickets=False), behave), files)
+    return lambda behave, **options: talking_to(inside(service(files.good, tickets=False), behave), files, **options)

@@ -29,16 +29,21 @@ SHORT = 0.3  # seconds; the timeout of what is to time out
 needs_linux = pytest.mark.skipif(not timestamps.SUPPORTED, reason="the kernel's arrival times are Linux's")
 
 
-def opened(host: str, ca: Path | None = None, verify: bool = True, timeout: float = TIMEOUT) -> Connection:
+def opened(
+    host: str, ca: Path | None = None, verify: bool = True, timeout: float = TIMEOUT, max_reply: int = MAX_REPLY
+) -> Connection:
     """Connect to a service."""
-    return Connection.open(Endpoint.parse(host, str(ca) if ca else None, verify), timeout, MAX_REPLY)
+    return Connection.open(Endpoint.parse(host, str(ca) if ca else None, verify), timeout, max_reply)
 
 
 @contextlib.contextmanager
-def talking_to(behave: peers.Behaviour, files: Certificates | None = None) -> Iterator[Connection]:
+def talking_to(
+    behave: peers.Behaviour, files: Certificates | None = None, max_reply: int = MAX_REPLY
+) -> Iterator[Connection]:
     """A Connection to a peer: a trusted one that speaks TLS, where there are certificates."""
     with peers.peer(behave) as port:
-        connection = opened(f"tls://localhost:{port}", files.ca) if files else opened(f"tcp://127.0.0.1:{port}")
+        host = f"tls://localhost:{port}" if files else f"tcp://127.0.0.1:{port}"
+        connection = opened(host, files.ca if files else None, max_reply=max_reply)
         yield connection
         connection.close()
 
