@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+import gevent
 from gevent import socket
-from gevent.lock import BoundedSemaphore
 
 from locust_tcp.transport.tls import tls_context
 
@@ -46,7 +46,7 @@ class Endpoint:
     _failed: dict[Address, float] = field(default_factory=dict)  # when to try them again, by time.monotonic
     _looked_up_at: float = 0.0
     _connections: int = 0
-    _lookup: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(1))
+    _lookup: "gevent.Greenlet[..., OSError | None] | None" = None
 
     @classmethod
     def parse(cls, host: str | None, *options: Any) -> "Endpoint":
@@ -72,6 +72,10 @@ class Endpoint:
             raise ValueError(f"host {host!r} has a bad port: {advice}") from None
         if not name or not port or parts.netloc != rest:
             raise ValueError(f"host {host!r} has no {'port' if name and not port else 'plain name'}: {advice}")
+        try:
+            name.encode("idna")  # as the look-up does
+        except UnicodeError:
+            raise ValueError(f"host {host!r} has a bad name, with a part that is empty or too long: {advice}") from None
         endpoint = cls(name, port, scheme == "tls", *options)
         for source in endpoint.source_addresses:
             try:
@@ -95,18 +99,29 @@ class Endpoint:
 
         Each connection starts at the next address. Those that have failed are the last ones.
         """
-        if not self._addresses:
-            with self._lookup:  # one look-up for all greenlets that wait here
-                if not self._addresses:
-                    found = socket.getaddrinfo(self.name, self.port, type=socket.SOCK_STREAM)
-                    self._addresses = [(family, address) for family, _, _, _, address in found]
-                    self._looked_up_at = time.monotonic()
+        while not self._addresses:
+            if self._lookup is None:
+                self._lookup = gevent.spawn(self._look_up)
+            if failure := self._lookup.get():
+                raise failure.with_traceback(None)  # it is raised in each greenlet that waited
         addresses = self._addresses
         self._connections += 1
         if len(addresses) == 1:
             return addresses
         start = self._connections % len(addresses)
         return sorted(addresses[start:] + addresses[:start], key=self._is_failed)
+
+    def _look_up(self) -> OSError | None:
+        """Look the name up for all connections that wait for it; return why that failed."""
+        try:
+            found = socket.getaddrinfo(self.name, self.port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            return error
+        finally:
+            self._lookup = None
+        self._addresses = [(family, address) for family, _, _, _, address in found]
+        self._looked_up_at = time.monotonic()
+        return None
 
     def _is_failed(self, address: Address) -> bool:
         now = time.monotonic()

@@ -1,6 +1,7 @@
 """transport/endpoint.py: where a service listens, written and looked up."""
 
 import re
+import socket
 import ssl
 from typing import Any
 
@@ -12,7 +13,7 @@ from locust_tcp.transport.connection import Connection
 from locust_tcp.transport.endpoint import Endpoint
 from tests import kit, peers
 from tests.certificates import Certificates
-from tests.transport.exchanges import MAX_REPLY, TIMEOUT
+from tests.transport.exchanges import MAX_REPLY, SHORT, TIMEOUT, fails
 
 
 @pytest.mark.parametrize(
@@ -51,6 +52,9 @@ def test_a_host_is_a_name_and_a_port(host: str, name: str, port: int) -> None:
         (":59898", "no plain name"),
         ("tcp://localhost:59898/path", "no plain name"),
         ("http://localhost:59898", "not a TCP service"),
+        ("tcp://10.0..1:80", "bad name"),
+        ("tcp://.example:80", "bad name"),
+        (f"tcp://{'x' * 64}.example:80", "bad name"),
         ("tls://localhost", "has no port"),
         ("tls://:1", "no plain name"),
         ("tls://localhost:0", "has no port"),
@@ -78,6 +82,39 @@ def test_the_look_up_is_made_once_for_all_who_wait_for_it() -> None:
         for greenlet in gevent.wait(opening, timeout=kit.PATIENCE):
             greenlet.get().close()
     assert looked_up == ["localhost"]
+
+
+def test_a_look_up_that_fails_is_made_once_for_all_who_wait_for_it() -> None:
+    looked_up = []
+
+    def failing(name: str, *_: Any, **__: Any) -> Any:
+        looked_up.append(name)
+        gevent.sleep(SHORT)
+        raise socket.gaierror(socket.EAI_NONAME, "unknown")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("locust_tcp.transport.endpoint.socket.getaddrinfo", failing)
+        endpoint = Endpoint("nobody.invalid", 1)
+        opening = [gevent.spawn(Connection.open, endpoint, TIMEOUT, MAX_REPLY) for _ in range(50)]
+        assert len(gevent.wait(opening, timeout=kit.PATIENCE)) == 50
+        assert {str(greenlet.exception) for greenlet in opening} == {"connect: unknown host"}
+        assert len(looked_up) == 1
+        with fails("connect: unknown host"):
+            Connection.open(endpoint, TIMEOUT, MAX_REPLY)
+        assert len(looked_up) == 2
+
+
+def test_a_connection_that_gives_up_leaves_the_look_up_to_the_others() -> None:
+    def slow(*_: Any, **__: Any) -> Any:
+        gevent.sleep(2 * SHORT)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    with peers.peer(peers.mute) as port, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("locust_tcp.transport.endpoint.socket.getaddrinfo", slow)
+        endpoint = Endpoint("localhost", port)
+        with fails("connect: timed out"):
+            Connection.open(endpoint, SHORT, MAX_REPLY)
+        Connection.open(endpoint, TIMEOUT, MAX_REPLY).close()
 
 
 def test_a_host_with_tls_has_to_prove_its_name() -> None:
