@@ -13,7 +13,7 @@ import struct
 
 from locust import constant, task
 
-from locust_tcp import Connection, TcpUser
+from locust_tcp import Connection, ServiceError, TcpUser
 
 USER = os.environ.get("PGUSER", "locust")
 PASSWORD = os.environ.get("PGPASSWORD", "secret")
@@ -40,8 +40,9 @@ def answer(connection: Connection) -> Messages:
     while True:
         kind, length = struct.unpack("!cI", connection.read_exactly(5))
         body = connection.read_exactly(length - 4)
-        if kind == b"E":  # ErrorResponse; an exception is a wrong reply
-            raise ValueError(body)
+        if kind == b"E":  # ErrorResponse: fields, each with its type as the first byte; C is the code
+            fields = {field[:1]: field[1:].decode() for field in body.split(b"\0")}
+            raise ServiceError(fields[b"C"])
         messages.append((kind, body))
         if kind == b"Z" or (kind == b"R" and body != bytes(4)):  # ReadyForQuery, or a request for a password
             return messages

@@ -10,7 +10,7 @@ from typing import Any
 
 from locust import constant, task
 
-from locust_tcp import Connection, TcpUser
+from locust_tcp import Connection, ServiceError, TcpUser
 
 PASSWORD = os.environ.get("REDIS_PASSWORD", "secret")
 DATABASE = os.environ.get("REDIS_DATABASE", "9")
@@ -26,8 +26,8 @@ def reply(connection: Connection) -> Any:
     """Read one reply: text, a number as text, a string (None for nil) or an array."""
     line = connection.read_until(b"\r\n")
     kind, text = line[:1], line[1:-2]
-    if kind == b"-":  # for example WRONGPASS; an exception is a wrong reply
-        raise ValueError(text)
+    if kind == b"-":  # an error: its code, such as WRONGPASS, and a sentence
+        raise ServiceError(text.split()[0].decode())
     if kind == b"$":
         return None if text == b"-1" else connection.read_exactly(int(text) + 2)[:-2]
     return [reply(connection) for _ in range(int(text))] if kind == b"*" else text

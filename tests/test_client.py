@@ -14,7 +14,7 @@ import pytest
 from locust import events
 from locust.exception import InterruptTaskSet, RescheduleTask, RescheduleTaskImmediately, StopUser
 
-from locust_tcp import Connection
+from locust_tcp import Connection, ServiceError
 from locust_tcp.client import ScheduledSend, forget_wrong_replies
 from locust_tcp.transport import errors
 from tests import kit, peers, wire
@@ -612,6 +612,20 @@ def test_an_exception_of_a_parser_is_a_wrong_reply_and_in_the_log_once(
             assert talk.run(lambda user: user.client.request("word", name="word", **parser)) is None
         assert talk.outcomes == [("connect", None), ("word", "reply: wrong")] * 3
         assert len([record for record in caplog.records if record.exc_info]) == 1
+
+
+@pytest.mark.parametrize("where", ["read", "expect"])
+def test_an_error_of_the_service_has_the_text_that_the_parser_chose(
+    where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def parse(_: Any) -> Any:
+        raise ServiceError("out  of\nstock" + " " * 9 + "x" * 99)
+
+    parser: Any = {where: parse}
+    with conversation(peers.capitalizing) as talk:
+        assert talk.run(lambda user: user.client.request("buy", name="buy", **parser)) is None
+        assert talk.outcomes == [("connect", None), ("buy", f"reply: out of stock {'x' * 47}")]
+        assert not [record for record in caplog.records if record.exc_info]
 
 
 @pytest.mark.parametrize("control", [StopUser, InterruptTaskSet, RescheduleTask, RescheduleTaskImmediately])

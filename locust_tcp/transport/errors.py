@@ -51,6 +51,8 @@ SERVICES = {
     f"{REPLY}: {RESET}": "the requests were sent, and it reset the connections instead of a reply",
 }
 
+LONGEST = 60  # characters of a text that a locustfile chooses: a row of the Failures page has no room for more
+
 _HOW = {
     errno.ECONNREFUSED: REFUSED,
     errno.ECONNRESET: RESET,
@@ -166,3 +168,15 @@ class TcpError(Exception):
             why = f"{error.verify_message}; " if isinstance(error, ssl.SSLCertVerificationError) else ""
             warn_once(f"{how}: {why}{ADVICE[how]}")
         return cls(what, how)
+
+
+class ServiceError(TcpError):
+    """The service has answered with an error of its own. For `read` and `expect` functions to raise.
+
+    Args:
+        text: What the Failures page shows after `reply:`. Each text is a row there, so choose from a
+            few, such as the service's error codes; what varies with the payload is no such text.
+    """
+
+    def __init__(self, text: str = "error") -> None:
+        super().__init__(REPLY, " ".join(text.split())[:LONGEST])
