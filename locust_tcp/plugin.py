@@ -8,7 +8,9 @@ import argparse
 import contextlib
 import functools
 import gc
+import logging
 import signal
+import time
 from typing import Any, cast
 
 import gevent
@@ -16,7 +18,7 @@ from locust import events
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.exception import RPCError
-from locust.runners import WorkerRunner
+from locust.runners import STATE_CLEANUP, WorkerRunner
 
 from locust_tcp import patches
 from locust_tcp.client import forget_wrong_replies
@@ -31,6 +33,11 @@ from locust_tcp.transport.timestamps import keep_arrival_times
 from locust_tcp.user import forget_addresses
 from locust_tcp.web import ending, foreign, form, generator_tab, labels, thresholds_tab
 from locust_tcp.web.report import Report
+
+logger = logging.getLogger(__name__)
+
+ONE_CTRL_C = 1.0  # seconds; further signals until then are no second wish: a key repeats itself
+INTERRUPTED = 130  # the exit code of what SIGINT has ended, by the convention of shells
 
 
 @functools.cache
@@ -121,7 +128,7 @@ def _init(environment: Environment, **_: Any) -> None:
     # Timers count from the event loop's clock, which still stands where the imports began: without
     # this, the --run-time of a slow start is a second short.
     gevent.get_hub().loop.update_now()
-    _interrupt_main_greenlet()
+    _interrupt_main_greenlet(environment)
     _raise_limit_of_open_files()
     if Connection.kernel_times:
         keep_arrival_times()
@@ -183,14 +190,48 @@ def _report_now(worker: WorkerRunner, **_: Any) -> None:
         worker.send_message("stats", data)  # as Locust's own reports
 
 
-def _interrupt_main_greenlet() -> None:
+def _interrupt_main_greenlet(environment: Environment) -> None:
     """Make Ctrl-C interrupt Locust's main greenlet, which then stops the users as Stop does.
 
     Otherwise Ctrl-C interrupts the greenlet that is running. Under load that is a user in the
     middle of an exchange: it ends with a traceback, and its exchange is missing from the counts.
+
+    Ctrl-C in the terminal of a master with workers interrupts all of them. The master stops the
+    workers, and waits for their last figures. A worker that stops by itself takes leave of its
+    master before that, and its last figures are lost. So it does that only if the master has not
+    stopped it after a second.
+
+    A second Ctrl-C would interrupt Locust while it stops. It ends the process, without a traceback.
     """
-    main, hub = gevent.getcurrent(), gevent.get_hub()
-    gevent.signal_handler(signal.SIGINT, lambda: hub.loop.run_callback(main.throw, KeyboardInterrupt))
+    main, hub, runner = gevent.getcurrent(), gevent.get_hub(), environment.runner
+    interrupted_at: float | None = None
+    quits = False
+
+    def throw(error: BaseException) -> None:
+        hub.loop.run_callback(main.throw, error)
+
+    def interrupt() -> None:
+        nonlocal interrupted_at
+        now = time.monotonic()
+        if interrupted_at is None:
+            interrupted_at = now
+            gevent.spawn_later(ONE_CTRL_C if isinstance(runner, WorkerRunner) else 0, stop)
+        elif now - interrupted_at >= ONE_CTRL_C:
+            logger.error("Interrupted again: Locust ends without its last figures and files.")
+            throw(SystemExit(INTERRUPTED))
+
+    def stop() -> None:
+        if not quits and not (isinstance(runner, WorkerRunner) and runner.state == STATE_CLEANUP):
+            throw(KeyboardInterrupt())
+
+    def quitting(**_: Any) -> None:
+        nonlocal quits
+        quits = True
+
+    gevent.signal_handler(signal.SIGINT, interrupt)
+    environment.events.quitting.add_listener(quitting)
+    # The run has its exit code then: a signal in Locust's last moments must not replace it.
+    environment.events.quit.add_listener(lambda **_: signal.signal(signal.SIGINT, signal.SIG_IGN))
 
 
 def _raise_limit_of_open_files() -> None:
