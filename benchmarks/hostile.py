@@ -48,10 +48,14 @@ class Row(NamedTuple):
     counted: tuple[int, int]
     is_right: bool = True
 
+    @property
+    def held(self) -> bool:
+        """Whether every answer was right, and both sides have counted the same."""
+        return self.is_right and self.counted[0] == self.counted[1]
+
     def __str__(self) -> str:
-        ours, theirs = self.counted
-        held = "yes" if self.is_right and ours == theirs else "NO"
-        return f"| {self.attack} | {self.inputs} | {self.connections} | {self.faults} | {ours} | {theirs} | {held} |"
+        cells = self.attack, self.inputs, self.connections, self.faults, *self.counted, "yes" if self.held else "NO"
+        return f"| {' | '.join(map(str, cells))} |"
 
 
 def random_lines(rng: random.Random) -> bytes:
@@ -290,19 +294,26 @@ def few_descriptors_for_users(folder: Path) -> Row:
     return Row("client: few descriptors", 4 * DESCRIPTORS, connections, failed, (made, lines), is_right)
 
 
-def main() -> None:
-    """Attack, and print a table."""
+def attacks(folder: Path) -> Iterator[Row]:
+    """Make all attacks."""
+    for attack in (cut_requests, siege, leavers, few_descriptors, cut_replies):
+        yield attack(folder)
+    yield from hostile_services(folder)
+    yield few_descriptors_for_users(folder)
+
+
+def main() -> int:
+    """Attack, and print a table; return 1 where an attack did not hold."""
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
     print("| attack | inputs | connections | faults survived | counted here | counted there | held |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for attack in (cut_requests, siege, leavers, few_descriptors, cut_replies):
-            print(attack(folder), flush=True)
-        for row in hostile_services(folder):
+        rows = []
+        for row in attacks(Path(name)):
+            rows.append(row)
             print(row, flush=True)
-        print(few_descriptors_for_users(folder), flush=True)
+    return 0 if all(row.held for row in rows) else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -113,22 +113,19 @@ class TcpUser(User):
     def stop(self, force: bool = False) -> bool:
         """Stop the user: at once with `force`, else when its exchange is over. Called by Locust.
 
-        A user that waits between two tasks is interrupted, but only while it still waits. Locust's
-        own method kills it in the next turn of the event loop, when it may have begun another
-        exchange, or on_stop. A second call does nothing: Locust makes one when a run ends while it is
-        being stopped, and its own method would raise an exception then.
+        A user that waits between two tasks is interrupted here and now. Locust's own method kills it
+        in the next turn of the event loop. By then the user may be in another exchange, which the
+        service counts and no event reports, or in on_stop, which would be cut off. A second call does
+        nothing: Locust makes one when a run ends while it is being stopped, and its own method would
+        raise an exception then.
         """
-        if force:
-            return bool(super().stop(force))
         if self._state == LOCUST_STATE_WAITING:
-            gevent.get_hub().loop.run_callback(self._interrupt_wait)
-        elif self._state != LOCUST_STATE_STOPPING:
-            return bool(super().stop())
-        return False
-
-    def _interrupt_wait(self) -> None:
-        """Stop the user. Called by the event loop: no wait can end between the question and the interruption."""
-        is_waiting = self._state == LOCUST_STATE_WAITING
-        self._state = LOCUST_STATE_STOPPING
-        if is_waiting:
+            self._state = LOCUST_STATE_STOPPING
+            gevent.get_hub().loop.run_callback(gevent.getcurrent().switch)  # to come back from the throw
             self.greenlet.throw(GreenletExit)
+            if force:
+                self.greenlet.join()
+            return True
+        if force or self._state != LOCUST_STATE_STOPPING:
+            return bool(super().stop(force))
+        return False

@@ -6,9 +6,14 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import gevent
 import pytest
+from gevent.pool import Group
+from locust import constant, task
+from locust.env import Environment
+from locust.user.task import LOCUST_STATE_WAITING
 
-from locust_tcp import Connection
+from locust_tcp import Connection, TcpUser
 from tests import kit, peers
 
 REQUESTS = 3  # that each user of peers_locustfile.py makes
@@ -125,3 +130,31 @@ def test_an_event_has_the_reply_and_its_length(events: dict[str, list[Event]]) -
 def test_the_response_time_ends_when_the_reply_arrives(events: dict[str, list[Event]]) -> None:
     # Its user finds the reply 200 ms later. The first exchanges may be without an arrival time.
     assert 0 < min(event["milliseconds"] for event in events["lagging"] if event["name"] != "connect") < 150
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_user_that_waits_is_stopped_before_it_can_begin_another_exchange(force: bool) -> None:
+    class Waiting(TcpUser):
+        host = "tcp://nobody.invalid:1"
+        wait_time = constant(kit.PATIENCE)
+
+        @task
+        def nothing(self) -> None:
+            """Make no exchange."""
+
+        def on_stop(self) -> None:
+            done.append("on_stop begins")
+            gevent.sleep(0.01)
+            done.append("on_stop ends")
+
+    done: list[str] = []
+    user, group = Waiting(Environment()), Group()
+    user.start(group)
+    with gevent.Timeout(kit.PATIENCE):
+        while user._state != LOCUST_STATE_WAITING:
+            gevent.sleep(0.001)
+    gevent.get_hub().loop.run_callback(done.append, "next turn of the event loop")
+    user.stop(force)
+    user.stop()
+    assert group.join(kit.PATIENCE)
+    assert done == ["on_stop begins", "next turn of the event loop", "on_stop ends"]
