@@ -238,7 +238,13 @@ def cut_replies(_: Path) -> Row:
 def hostile_services(folder: Path) -> Iterator[Row]:
     """Let a swarm loose on services that are silent, slow, huge, gone, or do not read."""
     heard, connections = Counter[str](), Counter[str]()
-    replies = {"silent": b"", "half": b"WO", "chatty": b"WORD\nWORD\n", "endless": b"x" * 20_000, "binary": b"\xff\n"}
+    replies = {
+        "silent": b"",
+        "cutting": b"WO",
+        "chatty": b"WORD\nWORD\n",
+        "endless": b"x" * 20_000,
+        "binary": b"\xff\n",
+    }
 
     def behaviour(kind: str) -> peers.Behaviour:
         def behave(sock: socket.socket) -> None:
@@ -256,7 +262,7 @@ def hostile_services(folder: Path) -> Iterator[Row]:
                     if kind == "dripping":
                         peers.dripping(sock)
                     sock.sendall(replies[kind])
-                    if kind == "half":
+                    if kind == "cutting":
                         return
 
         return behave
@@ -274,7 +280,7 @@ def hostile_services(folder: Path) -> Iterator[Row]:
     rows = {row["Name"]: row for row in kit.rows(folder / "hostile_stats.csv")}
     for kind in kinds:
         made, failed = (int(rows[kind][column]) for column in ("Request Count", "Failure Count"))
-        yield Row(f"client: service that is {kind}", made, connections[kind], failed, (made, heard[kind]), is_right)
+        yield Row(f"client: {kind} service", made, connections[kind], failed, (made, heard[kind]), is_right)
 
 
 def few_descriptors_for_users(folder: Path) -> Row:

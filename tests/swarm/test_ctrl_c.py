@@ -81,12 +81,14 @@ def test_a_second_interrupt_ends_locust_with_a_sentence(tmp_path: Path, workers:
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is no signal there")
 def test_a_worker_without_a_word_of_its_master_ends_by_itself(tmp_path: Path) -> None:
     port = str(kit.free_port())
-    master, worker = ("--master", "--master-bind-port", port), ("--worker", "--master-port", port)
+    master = ("--master", "--headless", "--master-bind-port", port, "--users", "2", "--wait", "0.05", "--host")
+    worker = ("--worker", "--master-port", port)
     with (
-        kit.program(kit.LOCUST, "-f", "locustfile.py", "--headless", *master, output=tmp_path / "master") as leading,
+        kit.server(output=tmp_path / "server") as server,
+        kit.program(kit.LOCUST, "-f", "locustfile.py", *master, server.host, output=tmp_path / "master") as leading,
         kit.program(kit.LOCUST, "-f", "locustfile.py", *worker, output=tmp_path / "worker") as working,
     ):
-        leading.says("1 workers connected")
+        leading.says("All users spawned")
         press_ctrl_c(working)
-        assert working.ends() == 0
+        assert working.ends() == 0, working.output
     assert "Traceback" not in working.output

@@ -1,7 +1,9 @@
-"""The first worker has a clock that is wrong by CLOCK seconds."""
+"""One worker, the first to make the file CLAIM, has a clock that is wrong by CLOCK seconds."""
 
+import contextlib
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 from locust import constant, events, task
@@ -15,8 +17,10 @@ real_time = time.time
 
 @events.init.add_listener
 def set_clock(environment: Environment, **_: Any) -> None:
-    runner = environment.runner
-    if isinstance(runner, WorkerRunner) and runner.worker_index == 0:
+    if not isinstance(environment.runner, WorkerRunner):
+        return
+    with contextlib.suppress(FileExistsError):
+        Path(os.environ["CLAIM"]).touch(exist_ok=False)
         time.time = lambda: real_time() + float(os.environ["CLOCK"])
         Connection.kernel_times = False  # the kernel's clock is right
 
