@@ -22,6 +22,7 @@ from locust.env import Environment
 from locust.rpc import Message
 from locust.runners import HEARTBEAT_INTERVAL, WORKER_REPORT_INTERVAL, WorkerNode
 
+from locust_tcp.patches.worker_reports import CLOCK
 from locustfile import CapitalizationUser
 from tests import kit
 
@@ -70,6 +71,8 @@ def main() -> None:
         def one(worker: str) -> None:
             message = Message.unserialize(content)
             message.type, message.node_id = kind, worker
+            if CLOCK in message.data:
+                message.data[CLOCK] = time.time()
             master.handle_message(worker, message)
 
         return one

@@ -18,7 +18,7 @@ from locust import events
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.exception import RPCError
-from locust.runners import STATE_CLEANUP, WorkerRunner
+from locust.runners import STATE_CLEANUP, MasterRunner, WorkerRunner
 
 from locust_tcp import patches
 from locust_tcp.client import forget_wrong_replies
@@ -26,11 +26,13 @@ from locust_tcp.metrics.generator import LoadGenerator
 from locust_tcp.metrics.history import History
 from locust_tcp.metrics.snapshot import StatsCollector
 from locust_tcp.metrics.thresholds import EXAMPLES, Judge, Thresholds
+from locust_tcp.patches import worker_reports
 from locust_tcp.patches.page import add_to_report, serve_unrounded
 from locust_tcp.printable import escape_logs
 from locust_tcp.transport.connection import Connection
 from locust_tcp.transport.timestamps import keep_arrival_times
 from locust_tcp.user import forget_addresses
+from locust_tcp.version import VERSION
 from locust_tcp.web import ending, foreign, form, generator_tab, labels, thresholds_tab
 from locust_tcp.web.report import Report
 
@@ -146,12 +148,16 @@ def _init(environment: Environment, **_: Any) -> None:
         hooks.spawning_complete.add_listener(generator.reset)
     if is_worker:
         hooks.report_to_master.add_listener(generator.report)
+        add_packing = functools.partial(hooks.report_to_master.add_listener, worker_reports.pack_histograms)
+        cast(WorkerRunner, environment.runner).register_message(worker_reports.PACK, lambda **_: add_packing())
         gevent.spawn(patches.orphans.watch, environment)
         report_now = functools.partial(_report_now, cast(WorkerRunner, environment.runner))
         for hook in (hooks.spawning_complete, hooks.test_stopping, hooks.test_stop, hooks.quitting):
             hook.add_listener(report_now)
         return
     hooks.worker_report.add_listener(generator.add_report)
+    if isinstance(environment.runner, MasterRunner) and worker_reports.PATCH.applied:
+        hooks.worker_report.add_listener(functools.partial(_ask_to_pack, environment.runner, set()))
     hooks.test_stop.add_listener(generator.log_verdict)
     labels.add(environment)
     ending.add(environment)
@@ -177,6 +183,13 @@ def _init(environment: Environment, **_: Any) -> None:
     hooks.test_stopping.add_listener(judge.users_stop)
     hooks.test_stop.add_listener(judge.test_stopped)
     hooks.quitting.add_listener(judge.quit)
+
+
+def _ask_to_pack(master: MasterRunner, asked: set[str], client_id: str, data: dict[str, Any], **_: Any) -> None:
+    """Ask each worker once to make its reports small, if its kit knows how."""
+    if client_id not in asked and data.get("kit_version") == VERSION:
+        asked.add(client_id)
+        master.send_message(worker_reports.PACK, client_id=client_id)
 
 
 def _report_now(worker: WorkerRunner, **_: Any) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 import locust
 
 from locust_tcp.patches import (
-    clocks,
     console,
     csv_files,
     histograms,
@@ -18,6 +17,7 @@ from locust_tcp.patches import (
     request_event,
     rows,
     task_set,
+    worker_reports,
 )
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ PATCHES = (  # each after those that it requires
     reports.HTML,
     page.PATCH,
     master.PATCH,
-    clocks.PATCH,
+    worker_reports.PATCH,
     orphans.PATCH,
     request_event.PATCH,
     task_set.PATCH,

@@ -1,4 +1,4 @@
-"""patches/clocks.py: rates follow the master's clock."""
+"""patches/worker_reports.py: rates follow the master's clock."""
 
 import os
 import re

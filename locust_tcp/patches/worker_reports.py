@@ -1,21 +1,27 @@
-"""Rates by the master's clock.
+"""What happens to the reports of workers, besides that Locust adds them up: small histograms, and the master's clock.
 
 Workers report how many requests they have made in which second of their own clocks. Locust adds
 these seconds up, and looks for the current rate in the latest ones.
+
+Histograms with three digits make up nearly all of a report. A worker packs them once its master has
+asked for that: a master with another version of the kit would not understand them.
 """
 
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from locust.event import Events
 from locust.stats import RequestStats, setup_distributed_stats_event_listeners
 
+from locust_tcp.metrics.rounding import pack, unpack
 from locust_tcp.patches.guard import Patch
 
 logger = logging.getLogger(__name__)
 
+PACK = "locust_tcp_pack"  # the message of a master that understands packed histograms
 CLOCK = "locust_tcp_clock"  # in a worker's report: its clock, in seconds since the epoch
 DELAY = 0.1  # seconds that a report may take to the master; by less, a clock can't be known to be wrong
 NAMED = 1.0  # seconds by which the clock of a worker is wrong when the log names it
@@ -45,9 +51,25 @@ def _set_up(events: Events, stats: RequestStats) -> None:
         reports.clear()
 
     events.test_start.add_listener(forget)
-    events.worker_report.add_listener(correct)  # before Locust's listener, which adds the report up
+    # Before Locust's listener, which adds the report up
+    events.worker_report.add_listener(lambda client_id, data: _change_histograms(data, unpack))
+    events.worker_report.add_listener(correct)
     events.report_to_master.add_listener(lambda client_id, data: data.update({CLOCK: time.time()}))
     setup_distributed_stats_event_listeners(events, stats)
+
+
+def pack_histograms(data: dict[str, Any], **_: Any) -> None:
+    """Make a report small. A listener of report_to_master, after those that write the report."""
+    _change_histograms(data, pack)
+
+
+def _change_histograms(report: dict[str, Any], change: Callable[[Any], Any]) -> None:
+    for entry in (*report["stats"], report["stats_total"]):
+        entry["response_times"] = change(entry["response_times"])
+    if isinstance(figures := report.get("generator"), dict):
+        report["generator"] = {
+            name: change(figure) if isinstance(figure, dict | list) else figure for name, figure in figures.items()
+        }
 
 
 def _shift(report: dict[str, Any], offset: float) -> None:
@@ -62,7 +84,7 @@ def _shift(report: dict[str, Any], offset: float) -> None:
 
 
 PATCH = Patch(
-    lost="true rates where the clock of a worker is wrong",
+    lost="true rates where the clock of a worker is wrong, and small reports of workers",
     tested={
         "locust.runners:setup_distributed_stats_event_listeners": {
             "156dc3b83fc907a3",  # 2.32.0
@@ -70,6 +92,7 @@ PATCH = Patch(
             "e200c31b0cbf3648",  # 2.46.2
         },
         "locust.stats:StatsEntry.serialize": {"7901de92866cc5b0"},
+        "locust.stats:StatsEntry.get_stripped_report": {"2eceef38aa4352c9"},
         "locust.stats:StatsEntry.extend": {
             "9035b317338f7c7b",  # 2.32.0
             "0f0d4291338eb4a6",  # 2.47.0
