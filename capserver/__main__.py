@@ -9,7 +9,7 @@ import signal
 import ssl
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NoReturn
 
 from capserver import HOST, PORT
@@ -28,14 +28,13 @@ def number(kind: type[int] | type[float], low: float, high: float = 10**9) -> Ca
         with contextlib.suppress(ValueError):
             if low <= (value := kind(text)) <= high:
                 return value
-        name = "whole number" if kind is int else "number"
-        raise argparse.ArgumentTypeError(f"{text!r} is not a {name} from {low} to {high}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a {kind.__name__} from {low} to {high}")
 
     return parse
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command line of the server."""
+def parse_options() -> argparse.Namespace:
+    """Return the options of the command line."""
     command = argparse.ArgumentParser(prog="capserver", description="A threaded TCP server that capitalizes lines.")
     add, count, shown = command.add_argument, number(int, 1), "(default: %(default)s)"
     add("--host", default=HOST, help=f"the address to listen on {shown}")
@@ -55,62 +54,71 @@ def parser() -> argparse.ArgumentParser:
     add("--fault", type=Fault.parse, action="append", default=[], metavar="KIND=RATE[:DETAIL]", help=kinds)
     add("--seed", type=number(int, 0), default=0, metavar="N", help=f"the same seed injects the same faults {shown}")
     add("--end-with-input", action="store_true", help="stop when standard input ends, as when its writer dies")
-    return command
-
-
-def tls_context(certificate: str, key: str | None) -> ssl.SSLContext:
-    """Return the context of a TLS server. Raises ValueError with what is wrong with the files."""
-
-    def no_password() -> NoReturn:
-        raise ValueError("the key has a password; write it to the file without one")
-
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    # An end of the input, such as that of a stop, is an end without an alert. OpenSSL before 3 knows no other.
-    context.options |= getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
-    try:
-        context.load_cert_chain(certificate, key, no_password)
-    except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
-            raise ValueError("the key belongs to another certificate") from None
-        raise ValueError("not a certificate and its private key, in PEM") from None
-    except OSError as error:
-        raise ValueError(error.strerror) from None
-    return context
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the server; return 0 after a stop that was asked for, 2 when it can't listen."""
-    command = parser()
-    options = command.parse_args(arguments)
+    for text in sys.argv[1:]:
+        if not text.isprintable():  # messages repeat what is given, and a terminal obeys control characters
+            command.error(f"{text!r} has characters that can't be printed")
+    options = command.parse_args()
     if sum(fault.rate for fault in options.fault if fault.kind != "refuse") > 1 + 1e-9:
         command.error("the rates of the faults add up to more than 1")
     if options.tls_key and not options.tls_cert:
         command.error("--tls-key goes with --tls-cert")
-    if options.cores == "one" and hasattr(os, "sched_setaffinity"):
+    return options
+
+
+def fail(why: str) -> NoReturn:
+    """End the program with a line on what is wrong."""
+    say(why, descriptor=2)
+    sys.exit(2)
+
+
+def tls_context(certificate: str, key: str | None) -> ssl.SSLContext:
+    """Return the context of a TLS server with the certificate and the private key of these files."""
+    unusable = f"can't use {' and '.join(filter(None, (certificate, key)))} for TLS"
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    # An end of the input, such as that of a stop, is an end without an alert. OpenSSL before 3 knows no other.
+    context.options |= getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+    locked = f"{unusable}: the key has a password; write it to the file without one"
+    try:
+        context.load_cert_chain(certificate, key, password=lambda: fail(locked))
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            fail(f"{unusable}: the key belongs to another certificate")
+        fail(f"{unusable}: not a certificate and its private key, in PEM")
+    except OSError as error:
+        fail(f"{unusable}: {error.strerror}")
+    return context
+
+
+def prepare_process(cores: str) -> None:
+    """Set what this process has of the system: cores, descriptors, standard streams."""
+    if cores == "one" and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     sys.setswitchinterval(SWITCH)
+    sys.unraisablehook = id  # does nothing, without memory too: the server sees which threads could not begin
     with contextlib.suppress(ImportError, OSError, ValueError):  # Windows has no such limit
         import resource
 
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    try:
-        tls = tls_context(options.tls_cert, options.tls_key) if options.tls_cert else None
-    except ValueError as error:
-        files = " and ".join(filter(None, (options.tls_cert, options.tls_key)))
-        print(f"capserver: can't use {files} for TLS: {error}", file=sys.stderr)
-        return 2
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # one that was closed would be the next socket's
+        pass
+    os.close(descriptor)
+
+
+def main() -> int:
+    """Run the server; return 0 after a stop that was asked for, 2 when it can't listen."""
+    options = parse_options()
+    prepare_process(options.cores)
+    tls = tls_context(options.tls_cert, options.tls_key) if options.tls_cert else None
     try:
         server = CapitalizationServer(options, tls)
     except RuntimeError:
-        print(f"capserver: the system has no {options.pool} threads: choose a smaller --pool", file=sys.stderr)
-        return 2
+        fail(f"the system has no {options.pool} threads: choose a smaller --pool")
     except (OSError, UnicodeError) as error:  # UnicodeError: a name that can't be one
         why = str(getattr(error, "strerror", error)).partition(" (while")[0]  # what socket.create_server adds
         if getattr(error, "errno", 0) == errno.EADDRINUSE:  # also for a minute after a connection from that port
             why += ". Stop what uses it, wait a minute, or choose another --port."
-        print(f"capserver: can't listen on {address_text((options.host, options.port))}: {why}", file=sys.stderr)
-        return 2
+        fail(f"can't listen on {address_text((options.host, options.port))}: {why}")
 
     def stop(*_: object) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second signal ends it at once

@@ -5,105 +5,143 @@ import math
 import socket
 import ssl
 import struct
-import threading
 import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
+from capserver.faults import Faults
 from capserver.lines import Lines, Step
 
-CHUNK = 16 * 1024  # bytes read or sent at a time: a whole record of TLS
+if TYPE_CHECKING:
+    from capserver.server import CapitalizationServer
+
+CHUNK = 16 * 1024  # bytes read at a time: a whole record of TLS
+GRACE = 5.0  # seconds for a thread to begin or to end, on a busy machine too; one without memory never does
 HANDSHAKE = 10.0  # seconds that a peer gets for TLS
 LINGER = 1.0  # seconds that a peer gets to read its last replies
 POLL = 0.01  # seconds between two looks whether its system has them
 RESET = struct.pack("ii", 1, 0)  # a close with a linger time of 0 is a reset (socket(7), SO_LINGER)
 TCP_INFO = struct.Struct("=B23xI116xI")  # state, segments unacknowledged, bytes not sent (Linux's linux/tcp.h)
-TCP_CLOSE, TCP_CLOSE_WAIT = 7, 8  # states (linux/tcp.h)
+TCP_CLOSE, TCP_CLOSE_WAIT = 7, 8  # states after a reset, and after the peer's end (linux/tcp.h)
 
 
 class Connection:
-    """One peer. A thread calls `serve`; the accepting thread shuts the socket down after `deadline`.
+    """One peer. Its thread calls `serve`; the accepting thread shuts it down after `deadline`.
 
-    `idle` is how many seconds the peer gets to complete a line, or to read. `stopping` is set when the server
-    stops. A peer that is not served gets an `error`. `ending` is set where it is not the peer's doing.
+    `ending` is why the server has ended it; `error` what the peer gets instead of replies. A connection `waits`
+    for the pool, and `has_place` among the `--max-connections`.
     """
 
-    def __init__(self, sock: socket.socket, peer: str, lines: Lines, idle: float, stopping: threading.Event) -> None:
-        self.sock, self.peer, self.lines = sock, peer, lines
-        self.error = b""
-        self.answered = self.errors = 0
-        self.deadline = math.inf  # on time.monotonic's clock
-        self.ending = ""
-        self.has_begun = False
-        self._idle, self._stopping = idle, stopping
+    def __init__(self, server: "CapitalizationServer", sock: socket.socket, peer: str, number: int) -> None:
+        options = server.options
+        self.sock, self.peer = sock, peer
+        self.faults = Faults(options.fault, options.seed, number) if options.fault else None
+        self.lines = Lines(options.max_line, self.faults)
+        self.counts: Counter[str] = Counter()  # of lines answered, errors and faults
+        self.deadline = time.monotonic() + GRACE
+        self.ending = self.error = ""
+        self.has_place = True
+        self._server, self._idle = server, options.idle_timeout or math.inf
 
-    def serve(self) -> None:
-        """Answer the peer until one of the two sides ends. Raises OSError where the connection is lost."""
-        self.has_begun = True
-        if isinstance(self.sock, ssl.SSLSocket):
-            self.deadline = time.monotonic() + HANDSHAKE
-            self.sock.do_handshake()
-        if self.error:
-            return self._take(Step(self.error, errors=1, ending="close"))
-        self.deadline = time.monotonic() + self._idle
-        while received := self.sock.recv(CHUNK):
-            if reply := self.lines.at_once(received):
-                self._send(reply)
-                self.answered += received.count(b"\n")
-                continue
-            for step in self.lines.feed(received):
-                self._take(step)
-                if step.ending:
-                    return None
-        is_ours = self.ending or (self._stopping.is_set() and self._tcp_info()[0] != TCP_CLOSE_WAIT)
-        if not is_ours:  # the end of the input
-            for step in self.lines.end():
-                self._take(step)
-        return self._take(Step(ending="close"))
+    def run(self) -> None:
+        """Serve the peer until one of the two sides ends, and close the connection. Its thread does that."""
+        ending = "closed"
+        try:
+            self._serve()
+        except OSError as error:
+            ending = f"lost ({error.strerror or error})"
+        except MemoryError:
+            ending = "greedy"  # mostly for a line that has no end
+        except Exception as error:  # what nothing foresees costs this connection alone
+            ending = f"dropped ({error!r})"
+        finally:
+            self.lines.unfinished.clear()  # its memory is needed for what follows
+            self.deadline = 0.0  # the accepting thread closes it where this one can't
+            with contextlib.suppress(MemoryError):
+                self._server.close(self, self.ending or ending)
 
-    def reset_on_close(self) -> None:
-        """Make a reset of the connection's end."""
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    def cut_off(self, why: str) -> None:
+        """End the connection whatever its thread does."""
+        self.ending = self.ending or why
+        self.shut_down(socket.SHUT_RDWR)
 
     def shut_down(self, how: int) -> None:
         """End the input or the output or both, whatever the connection's thread does."""
         with contextlib.suppress(OSError):  # the peer may have been faster
             socket.socket.shutdown(self.sock, how)  # SSLSocket's own forgets that there is TLS
 
-    def _send(self, reply: bytes) -> None:
-        unsent = memoryview(reply)
-        while unsent:
-            self.sock.sendall(unsent[:CHUNK])
-            unsent = unsent[CHUNK:]
+    def has_ended(self) -> bool:
+        """Return whether the peer has ended its side. It may still read; one that has left answers with a reset."""
+        return self._tcp_info()[0] in (TCP_CLOSE, TCP_CLOSE_WAIT)
+
+    def _serve(self) -> None:
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a reply in pieces waits for no ACK
+        may_have_left = self.has_ended()
+        for step in self._steps():
+            if step.wait:
+                self.deadline = time.monotonic() + step.wait + self._idle
+                self._server.stopping.wait(step.wait)
+                may_have_left = self.has_ended()
+            self.sock.sendall(step.reply)
+            if may_have_left:
+                self._flush()
             self.deadline = time.monotonic() + self._idle
+            self.counts[step.counts] += step.lines
+            if step.ending:
+                return self._end(step.ending)
+        return None
 
-    def _take(self, step: Step) -> None:
-        if step.wait:
-            self.deadline = time.monotonic() + step.wait + self._idle
-            self._stopping.wait(step.wait)
-        self._send(step.reply)
-        if step.wait and self._tcp_info()[0] == TCP_CLOSE:
-            raise ConnectionResetError("left before the reply")
-        self.answered += step.answered
-        self.errors += step.errors
-        if step.ending == "reset":
-            self.reset_on_close()
-        elif step.ending:
-            self._end(says_goodbye=step.ending == "close")
+    def _steps(self) -> Iterator[Step]:
+        server = self._server
+        if self.faults and self.faults.refused:
+            yield Step(counts="refuse", ending="reset")
+        if server.tls:
+            self.deadline = time.monotonic() + HANDSHAKE
+            self.sock = server.tls.wrap_socket(self.sock, server_side=True, do_handshake_on_connect=False)
+            self.sock.do_handshake()
+        if self.error:
+            yield Step(self.error.encode(), "errors", ending="close")
+        self.deadline = time.monotonic() + self._idle
+        while received := self._receive():
+            yield from self.lines.feed(received)
+        if not self.ending and (self.has_ended() or not server.stopping.is_set()):  # the end is the peer's own
+            yield from self.lines.feed(b"")
+        yield Step(ending="close")
 
-    def _end(self, says_goodbye: bool) -> None:
-        if says_goodbye:
+    def _receive(self) -> bytes:
+        while True:
+            try:
+                return self.sock.recv(CHUNK)
+            except MemoryError:
+                self._server.make_room("out of memory")
+
+    def _end(self, how: str) -> None:
+        if how == "reset":
+            return self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        if how == "close":
             self.ending = self.ending or "closed"
             self.deadline = time.monotonic() + LINGER
             if isinstance(self.sock, ssl.SSLSocket):
                 with contextlib.suppress(OSError, ValueError):
                     self.sock.unwrap()  # sends close_notify (RFC 8446, 6.1)
-            # Once the server has ended the input, more of it resets a closed connection: the replies go first.
-            while self._stopping.is_set() and any(self._tcp_info()[1:]) and time.monotonic() < self.deadline:
-                socket.socket.recv(self.sock, CHUNK)
-                time.sleep(POLL)
+            if self._server.stopping.is_set():  # once both sides are ended, more input resets the connection
+                self._flush()
             self.shut_down(socket.SHUT_WR)
         # To close a socket with unread input is to reset it (RFC 1122, 4.2.2.13); a reset may overtake replies.
         while socket.socket.recv(self.sock, CHUNK):  # SSLSocket's own refuses input after our end
             pass
+        return None
+
+    def _flush(self) -> None:
+        """Wait until the peer's system has all replies. Raises ConnectionResetError where the peer has left."""
+        end = time.monotonic() + LINGER
+        while any(self._tcp_info()[1:]) and time.monotonic() < end:
+            if self.ending:  # a peer that goes on sending may have to be rid of it before it reads
+                socket.socket.recv(self.sock, CHUNK)
+            time.sleep(POLL)
+        if self._tcp_info()[0] == TCP_CLOSE:
+            raise ConnectionResetError("left before the reply")
 
     def _tcp_info(self) -> tuple[int, ...]:
         if not hasattr(socket, "TCP_INFO"):  # tcp(7)

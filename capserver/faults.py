@@ -12,6 +12,7 @@
 - `refuse=0.1` resets a new connection at once
 """
 
+import contextlib
 import random
 from argparse import ArgumentTypeError
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from typing import NamedTuple
 # Milliseconds, where the option has no DETAIL: a wait that people notice; a word in more than most timeouts
 DETAILS = {"delay": "100", "drip": "1500"}
 KINDS = ("delay", "stall", "drip", "truncate", "garble", "close", "reset", "refuse")
+RULE = f"a kind out of {', '.join(KINDS)}; a rate from 0 to 1; for delay and drip milliseconds, as in delay=0.1:200~50"
 
 
 class Fault(NamedTuple):
@@ -33,42 +35,29 @@ class Fault(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> "Fault":
         """Return the fault that `KIND=RATE[:DETAIL]` names. Raises ArgumentTypeError."""
-        kind, separator, rest = text.partition("=")
+        kind, _, rest = text.partition("=")
         rate, _, detail = rest.partition(":")
-        if kind not in KINDS or not separator:
-            raise ArgumentTypeError(f"{text!r} is not KIND=RATE[:DETAIL] with a kind out of {', '.join(KINDS)}")
-        if detail and kind not in DETAILS:
-            raise ArgumentTypeError(f"{text!r}: {kind} takes no detail")
         milliseconds, _, jitter = (detail or DETAILS.get(kind, "0")).partition("~")
-        try:
+        with contextlib.suppress(ValueError):
             fault = cls(kind, float(rate), float(milliseconds), float(jitter or 0))
-        except ValueError:
-            raise ArgumentTypeError(
-                f"{text!r}: the rate and the detail are numbers, such as 0.1 and 200 or 200~50"
-            ) from None
-        if not 0 <= fault.rate <= 1:
-            raise ArgumentTypeError(f"{text!r}: the rate is a share of the replies, from 0 to 1")
-        if not 0 <= fault.jitter <= fault.milliseconds < float("inf"):
-            raise ArgumentTypeError(f"{text!r}: the detail is in milliseconds, such as 200 or 200~50")
-        return fault
+            takes_detail = kind in DETAILS and 0 <= fault.jitter <= fault.milliseconds < float("inf")
+            if kind in KINDS and 0 <= fault.rate <= 1 and (takes_detail or not detail):
+                return fault
+        raise ArgumentTypeError(f"{text!r} is not KIND=RATE[:DETAIL]: {RULE}")
 
 
 class Faults:
     """The faults of one connection. The same seed and number of the connection draw the same ones again."""
 
     def __init__(self, faults: Sequence[Fault], seed: int, connection: int) -> None:
-        self._faults = [fault for fault in faults if fault.kind != "refuse"]
         self._random = random.Random(f"{seed}/{connection}")
         self.refused = any(self._random.random() < fault.rate for fault in faults if fault.kind == "refuse")
+        self._rates = {fault: fault.rate for fault in faults if fault.kind != "refuse"}
+        self._without = max(0.0, 1 - sum(self._rates.values()))  # the share of the replies without a fault
 
     def draw(self) -> Fault | None:
         """Return the fault of the next reply, if there is one."""
-        place = self._random.random()
-        for fault in self._faults:
-            place -= fault.rate
-            if place < 0:
-                return fault
-        return None
+        return self._random.choices([*self._rates, None], [*self._rates.values(), self._without])[0]
 
     def seconds(self, fault: Fault) -> float:
         """Return how long a fault takes this time."""

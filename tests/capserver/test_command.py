@@ -283,6 +283,69 @@ def test_it_serves_on_when_nobody_reads_its_console() -> None:
         assert_ends_well(process)
 
 
+@contextlib.contextmanager
+def full_pipe() -> Iterator[tuple[int, int]]:
+    """The two ends of a pipe that takes no more, and that no program reads."""
+    reading, writing = os.pipe()
+    try:
+        os.set_blocking(writing, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writing, b"x" * 65536)
+        os.set_blocking(writing, True)
+        yield reading, writing
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+@pytest.mark.parametrize("options", [(), ("--verbose",)])
+def test_an_output_that_is_not_read_holds_up_neither_service_nor_stop(options: tuple[str, ...]) -> None:
+    port = kit.free_port()
+    command = [sys.executable, "-m", "capserver", "--port", str(port), *options]
+    with full_pipe() as (_, output), subprocess.Popen(command, cwd=kit.KIT, stdout=output, stderr=output) as process:
+        try:
+            kit.eventually(lambda: kit.listens(port))
+            for _ in range(3):
+                assert_served(port)
+            process.terminate()
+            assert process.wait(kit.PATIENCE) == 0
+        finally:
+            process.kill()
+
+
+def test_lines_that_are_dropped_are_counted() -> None:
+    port = kit.free_port()
+    command = [sys.executable, "-m", "capserver", "--verbose", "--port", str(port)]
+    with full_pipe() as (console, output), subprocess.Popen(command, cwd=kit.KIT, stdout=output) as process:
+        try:
+            kit.eventually(lambda: kit.listens(port))
+            assert_served(port)
+            with contextlib.suppress(BlockingIOError):
+                os.set_blocking(console, False)
+                while os.read(console, 65536):
+                    pass
+            process.terminate()
+            assert process.wait(kit.PATIENCE) == 0
+            os.set_blocking(console, True)
+            printed = os.read(console, 65536).decode()
+            assert re.search(r"^capserver: .* \(\d+ lines before this one were dropped\)$", printed, re.MULTILINE)
+            assert "capserver: answered 1 lines on " in printed
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--host", "\x1b[31m"), ("--tls-cert", "\x1b]0;.pem"), ("--\x1b[31m",), ("\x9b",)]
+)
+def test_control_characters_are_never_printed_as_they_are(arguments: tuple[str, ...]) -> None:
+    ended = run(*arguments)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    last = ended.stderr.splitlines()[-1]
+    assert re.fullmatch(r"capserver: .*\\x(1b|9b).*", last)
+    assert last.isprintable()
+
+
 # The signals
 
 
@@ -379,6 +442,24 @@ def test_it_ends_at_once_when_its_input_has_ended_before() -> None:
     ended = run("--end-with-input")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.endswith("\ncapserver: answered 0 lines on 0 connections, 0 errors\n")
+
+
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "0<&- 1>&- 2>&-"])
+def test_a_closed_standard_stream_is_never_a_socket(tmp_path: Path, closed: str) -> None:
+    port = kit.free_port()
+    command = f"exec {sys.executable} -m capserver --verbose --port {port} {closed}"
+    with kit.program("bash", "-c", command, output=tmp_path / "server") as server:
+        kit.eventually(lambda: kit.listens(port))
+        assert_served(port)
+        assert server.stop() == 0
+        assert "Traceback" not in server.output
+
+
+def test_it_ends_at_once_when_its_input_is_closed(tmp_path: Path) -> None:
+    command = f"exec {sys.executable} -m capserver --port 0 --end-with-input 0<&-"
+    with kit.program("bash", "-c", command, output=tmp_path / "server") as server:
+        assert server.ends() == 0
+        assert server.output.endswith("\ncapserver: answered 0 lines on 0 connections, 0 errors\n")
 
 
 def test_without_that_option_it_does_not_end_with_its_input() -> None:
