@@ -3,19 +3,17 @@
 import argparse
 import contextlib
 import errno
-import ipaddress
 import os
 import signal
 import ssl
 import sys
 import threading
 from collections.abc import Callable
-from typing import NoReturn
 
 from capserver import HOST, PORT
 from capserver.faults import KINDS, Fault
 from capserver.lines import MAX_LINE
-from capserver.server import CapitalizationServer, address_text, say
+from capserver.server import CapitalizationServer, address_text
 
 SWITCH = 1.0  # seconds; each thread that waits for the interpreter wakes up so often: 10,000 fill a core with 0.005
 IDLE = 600  # seconds: longer than people think and Locust's users wait
@@ -33,8 +31,8 @@ def number(kind: type[int] | type[float], low: float, high: float = 10**9) -> Ca
     return parse
 
 
-def parse_options() -> argparse.Namespace:
-    """Return the options of the command line."""
+def parser() -> argparse.ArgumentParser:
+    """Return the command line of the server."""
     command = argparse.ArgumentParser(prog="capserver", description="A threaded TCP server that capitalizes lines.")
     add, count, shown = command.add_argument, number(int, 1), "(default: %(default)s)"
     add("--host", default=HOST, help=f"the address to listen on {shown}")
@@ -54,43 +52,29 @@ def parse_options() -> argparse.Namespace:
     add("--fault", type=Fault.parse, action="append", default=[], metavar="KIND=RATE[:DETAIL]", help=kinds)
     add("--seed", type=number(int, 0), default=0, metavar="N", help=f"the same seed injects the same faults {shown}")
     add("--end-with-input", action="store_true", help="stop when standard input ends, as when its writer dies")
-    for text in sys.argv[1:]:
-        if not text.isprintable():  # messages repeat what is given, and a terminal obeys control characters
-            command.error(f"{text!r} has characters that can't be printed")
-    options = command.parse_args()
-    if sum(fault.rate for fault in options.fault if fault.kind != "refuse") > 1 + 1e-9:
-        command.error("the rates of the faults add up to more than 1")
-    if options.tls_key and not options.tls_cert:
-        command.error("--tls-key goes with --tls-cert")
-    return options
+    return command
 
 
-def fail(why: str) -> NoReturn:
-    """End the program with a line on what is wrong."""
-    say(why, descriptor=2)
-    sys.exit(2)
-
-
-def tls_context(certificate: str, key: str | None) -> ssl.SSLContext:
-    """Return the context of a TLS server with the certificate and the private key of these files."""
-    unusable = f"can't use {' and '.join(filter(None, (certificate, key)))} for TLS"
+def tls_context(command: argparse.ArgumentParser, certificate: str, key: str | None) -> ssl.SSLContext:
+    """Return the context of a TLS server. Ends the command where the files are of no use."""
+    failed = f"capserver: can't use {' and '.join(filter(None, (certificate, key)))} for TLS: "
+    locked = f"{failed}the key has a password; write it to the file without one\n"
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     # An end of the input, such as that of a stop, is an end without an alert. OpenSSL before 3 knows no other.
     context.options |= getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
-    locked = f"{unusable}: the key has a password; write it to the file without one"
     try:
-        context.load_cert_chain(certificate, key, password=lambda: fail(locked))
+        context.load_cert_chain(certificate, key, lambda: command.exit(2, locked))
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            fail(f"{unusable}: the key belongs to another certificate")
-        fail(f"{unusable}: not a certificate and its private key, in PEM")
+            command.exit(2, f"{failed}the key belongs to another certificate\n")
+        command.exit(2, f"{failed}not a certificate and its private key, in PEM\n")
     except OSError as error:
-        fail(f"{unusable}: {error.strerror}")
+        command.exit(2, f"{failed}{error.strerror}\n")
     return context
 
 
 def prepare_process(cores: str) -> None:
-    """Set what this process has of the system: cores, descriptors, standard streams."""
+    """Set what the process has of the system: its cores, descriptors and standard streams."""
     if cores == "one" and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     sys.setswitchinterval(SWITCH)
@@ -105,20 +89,28 @@ def prepare_process(cores: str) -> None:
     os.close(descriptor)
 
 
-def main() -> int:
-    """Run the server; return 0 after a stop that was asked for, 2 when it can't listen."""
-    options = parse_options()
+def main() -> None:
+    """Run the server until it is to stop. Exit with 2 where it can't listen."""
+    command = parser()
+    for text in sys.argv[1:]:
+        if not text.isprintable():  # messages repeat what is given, and a terminal obeys control characters
+            command.error(f"{text!r} has characters that can't be printed")
+    options = command.parse_args()
+    if sum(fault.rate for fault in options.fault if fault.kind != "refuse") > 1 + 1e-9:
+        command.error("the rates of the faults add up to more than 1")
+    if options.tls_key and not options.tls_cert:
+        command.error("--tls-key goes with --tls-cert")
     prepare_process(options.cores)
-    tls = tls_context(options.tls_cert, options.tls_key) if options.tls_cert else None
+    tls = tls_context(command, options.tls_cert, options.tls_key) if options.tls_cert else None
     try:
         server = CapitalizationServer(options, tls)
     except RuntimeError:
-        fail(f"the system has no {options.pool} threads: choose a smaller --pool")
+        command.exit(2, f"capserver: the system has no {options.pool} threads: choose a smaller --pool\n")
     except (OSError, UnicodeError) as error:  # UnicodeError: a name that can't be one
         why = str(getattr(error, "strerror", error)).partition(" (while")[0]  # what socket.create_server adds
         if getattr(error, "errno", 0) == errno.EADDRINUSE:  # also for a minute after a connection from that port
             why += ". Stop what uses it, wait a minute, or choose another --port."
-        fail(f"can't listen on {address_text((options.host, options.port))}: {why}")
+        command.exit(2, f"capserver: can't listen on {address_text((options.host, options.port))}: {why}\n")
 
     def stop(*_: object) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second signal ends it at once
@@ -134,14 +126,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, stop)
     if options.end_with_input:
         threading.Thread(target=stop_at_end_of_input, daemon=True).start()
-    served = f", {options.pool} connections at a time" if options.pool else ""
-    say(f"listening on {address_text(server.address)}{' with TLS' if tls else ''}{served}; Ctrl-C stops it")
-    if not ipaddress.ip_address(str(server.address[0])).is_loopback:
-        say("warning: other machines can reach this address")
     server.serve_forever()
-    say(server.totals())
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

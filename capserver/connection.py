@@ -27,10 +27,10 @@ TCP_CLOSE, TCP_CLOSE_WAIT = 7, 8  # states after a reset, and after the peer's e
 
 
 class Connection:
-    """One peer. Its thread calls `serve`; the accepting thread shuts it down after `deadline`.
+    """One peer. Its thread calls `run`; the accepting thread shuts it down after `deadline`.
 
-    `ending` is why the server has ended it; `error` what the peer gets instead of replies. A connection `waits`
-    for the pool, and `has_place` among the `--max-connections`.
+    `ending` is why the server has ended it, `error` what the peer gets instead of replies, and `has_place` whether
+    it is one of the `--max-connections`.
     """
 
     def __init__(self, server: "CapitalizationServer", sock: socket.socket, peer: str, number: int) -> None:
@@ -57,17 +57,14 @@ class Connection:
             ending = f"dropped ({error!r})"
         finally:
             self.lines.unfinished.clear()  # its memory is needed for what follows
-            self.deadline = 0.0  # the accepting thread closes it where this one can't
-            with contextlib.suppress(MemoryError):
+            try:
                 self._server.close(self, self.ending or ending)
+            except MemoryError:
+                self.deadline = 0.0  # the accepting thread closes it
 
-    def cut_off(self, why: str) -> None:
-        """End the connection whatever its thread does."""
-        self.ending = self.ending or why
-        self.shut_down(socket.SHUT_RDWR)
-
-    def shut_down(self, how: int) -> None:
+    def shut_down(self, how: int, why: str = "") -> None:
         """End the input or the output or both, whatever the connection's thread does."""
+        self.ending = self.ending or why
         with contextlib.suppress(OSError):  # the peer may have been faster
             socket.socket.shutdown(self.sock, how)  # SSLSocket's own forgets that there is TLS
 
@@ -144,6 +141,6 @@ class Connection:
             raise ConnectionResetError("left before the reply")
 
     def _tcp_info(self) -> tuple[int, ...]:
-        if not hasattr(socket, "TCP_INFO"):  # tcp(7)
-            return 0, 0, 0
-        return TCP_INFO.unpack(self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO.size))
+        with contextlib.suppress(AttributeError, OSError):  # a system without it (tcp(7)), a socket that is closed
+            return TCP_INFO.unpack(self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO.size))
+        return 0, 0, 0

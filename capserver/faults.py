@@ -1,15 +1,6 @@
 """What can be made to go wrong on purpose, so that every kind of failure can be seen and learned.
 
-`KIND=RATE[:DETAIL]`, with RATE a share of the replies from 0 to 1 (for `refuse`: of the connections):
-
-- `delay=0.1:200` answers after 200 ms; `delay=0.1:200~50` after 150 to 250 ms at random
-- `stall=0.1` never answers, and says nothing more on that connection
-- `drip=0.1:1500` answers a byte at a time, one each 1500 ms
-- `truncate=0.1` sends half of the answer, then closes
-- `garble=0.1` sends a wrong answer
-- `close=0.1` closes instead of answering
-- `reset=0.1` resets the connection instead of answering
-- `refuse=0.1` resets a new connection at once
+docs/server.md says what each kind does. A rate is a share of the replies; of `refuse`, of the connections.
 """
 
 import contextlib
@@ -52,13 +43,12 @@ class Faults:
     def __init__(self, faults: Sequence[Fault], seed: int, connection: int) -> None:
         self._random = random.Random(f"{seed}/{connection}")
         self.refused = any(self._random.random() < fault.rate for fault in faults if fault.kind == "refuse")
-        self._rates = {fault: fault.rate for fault in faults if fault.kind != "refuse"}
-        self._without = max(0.0, 1 - sum(self._rates.values()))  # the share of the replies without a fault
+        self._faults = [fault for fault in faults if fault.kind != "refuse"]
+        self._faults.append(Fault("", max(0.0, 1 - sum(fault.rate for fault in self._faults))))
 
-    def draw(self) -> Fault | None:
-        """Return the fault of the next reply, if there is one."""
-        return self._random.choices([*self._rates, None], [*self._rates.values(), self._without])[0]
-
-    def seconds(self, fault: Fault) -> float:
-        """Return how long a fault takes this time."""
-        return self._random.uniform(fault.milliseconds - fault.jitter, fault.milliseconds + fault.jitter) / 1000
+    def draw(self) -> tuple[str, float]:
+        """Return the kind of fault of the next reply, "" where it has none, and how many seconds it takes."""
+        fault = self._random.choices(self._faults, [each.rate for each in self._faults])[0]
+        return fault.kind, self._random.uniform(
+            fault.milliseconds - fault.jitter, fault.milliseconds + fault.jitter
+        ) / 1000

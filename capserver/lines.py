@@ -61,14 +61,11 @@ class Lines:
 
     def _inject(self, reply: bytes, faults: Faults) -> Iterator[Step]:
         """Yield the answer to a line, or what a fault makes of it."""
-        fault = faults.draw()
-        if fault is None:
-            yield Step(reply, "answered")
-            return
-        yield Step(counts=fault.kind)
-        wait = faults.seconds(fault)
-        match fault.kind:
-            case "delay":
+        kind, wait = faults.draw()
+        if kind:
+            yield Step(counts=kind)
+        match kind:
+            case "" | "delay":
                 yield Step(reply, "answered", wait=wait)
             case "drip":
                 yield from (Step(reply[i : i + 1], wait=wait) for i in range(len(reply) - 1))

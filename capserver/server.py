@@ -9,6 +9,7 @@ call that blocks there then returns at once.
 import _thread
 import argparse
 import contextlib
+import ipaddress
 import math
 import os
 import queue
@@ -34,15 +35,15 @@ _printing = threading.Lock()
 _unprinted = 0  # lines since the last one that was printed
 
 
-def say(text: str, descriptor: int = 1) -> None:
+def say(text: str) -> None:
     """Print one line. One that would have to wait for its reader is dropped and counted instead."""
     global _unprinted
     with _printing:
         note = f" ({_unprinted} lines before this one were dropped)" if _unprinted else ""
         try:
-            if sys.platform != "win32" and not select.select([], [descriptor], [], 0)[1]:
+            if sys.platform != "win32" and not select.select([], [1], [], 0)[1]:
                 raise BlockingIOError
-            os.write(descriptor, f"capserver: {text}{note}\n".encode())
+            os.write(1, f"capserver: {text}{note}\n".encode())
             _unprinted = 0
         except OSError:  # a console without a reader, or without room, is no reason to stop serving
             _unprinted += 1
@@ -75,13 +76,17 @@ class CapitalizationServer:
         found = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         self._listener = socket.create_server(found[0][4], family=found[0][0], backlog=BACKLOG)
         self._listener.settimeout(POLL)
-        self.address: tuple[Any, ...] = self._listener.getsockname()
         threading.stack_size(STACK)
         for _ in range(options.pool or 0):
             _thread.start_new_thread(self._serve_waiting, ())
 
     def serve_forever(self) -> None:
         """Accept connections until `stopping` is set; return when what was received by then is answered."""
+        options, address = self.options, self._listener.getsockname()
+        served = f", {options.pool} connections at a time" if options.pool else ""
+        say(f"listening on {address_text(address)}{' with TLS' if self.tls else ''}{served}; Ctrl-C stops it")
+        if not ipaddress.ip_address(address[0]).is_loopback:
+            say("warning: other machines can reach this address")
         while not self.stopping.is_set():
             try:
                 self._accept()
@@ -99,6 +104,8 @@ class CapitalizationServer:
                 connection.shut_down(socket.SHUT_RD)  # Linux leaves what has been received to be read
             time.sleep(POLL / 10)
             self._look_round()
+        answered, errors, others = self._counts()
+        say(f"answered {answered} lines on {self._connections} connections, {errors} errors{others}")
 
     def close(self, connection: Connection, ending: str) -> None:
         """Close a connection and add to the totals what it has counted. `ending` is why, in words."""
@@ -106,9 +113,8 @@ class CapitalizationServer:
         with self._lock:
             if connection not in self._open:
                 return
-            if self.options.verbose or ending.startswith(
-                ("dropped", "greedy")
-            ):  # before the totals, which wait for this
+            is_news = ending.startswith(("dropped", "greedy"))
+            if self.options.verbose or is_news:  # before the totals, for which a stop waits until none is open
                 say(f"{connection.peer} {ending}, {connection.counts['answered']} lines answered")
             self._closed.update(connection.counts)
             if ending in ("idle", "greedy"):
@@ -125,14 +131,9 @@ class CapitalizationServer:
             greediest = max(self._open, key=lambda each: 0 if each.ending else len(each.lines.unfinished), default=None)
         is_greedy = greediest is not None and len(greediest.lines.unfinished) > CHUNK
         if greediest and is_greedy:
-            greediest.cut_off("greedy")
-        time.sleep(POLL / 10)  # what has failed would fail again at once
+            greediest.shut_down(socket.SHUT_RDWR, "greedy")
+        time.sleep(POLL / 10 if is_greedy else POLL)  # what has failed would fail again at once
         return is_greedy
-
-    def totals(self) -> str:
-        """Return the whole run in a sentence."""
-        answered, errors, others = self._counts()
-        return f"answered {answered} lines on {self._connections} connections, {errors} errors{others}"
 
     def _accept(self) -> bool:
         """Accept a connection, if one comes in time; return whether there may be more."""
@@ -187,11 +188,11 @@ class CapitalizationServer:
         for connection in tuple(self._open):
             if connection.deadline == math.inf:  # it waits for the pool
                 connection.has_place = connection.has_place and not connection.has_ended()
-            elif connection.deadline < now - GRACE:  # its thread had no memory to begin with, or to end with
+            elif connection.deadline < now - GRACE:  # its thread has no memory to begin with, or to end with
                 self.close(connection, "closed")
                 self.make_room("out of memory")
             elif connection.deadline < now:
-                connection.cut_off("idle")
+                connection.shut_down(socket.SHUT_RDWR, "idle")
         if now - self._reported >= TRAFFIC:
             answered, _, others = self._counts()
             if answered > self._answered:
