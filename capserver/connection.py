@@ -86,8 +86,8 @@ class Connection:
             self.deadline = time.monotonic() + self._idle
             self.counts[step.counts] += step.lines
             if step.ending:
-                return self._end(step.ending)
-        return None
+                self._end(step.ending)
+                break
 
     def _steps(self) -> Iterator[Step]:
         server = self._server
@@ -115,7 +115,8 @@ class Connection:
 
     def _end(self, how: str) -> None:
         if how == "reset":
-            return self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            return
         if how == "close":
             self.ending = self.ending or "closed"
             self.deadline = time.monotonic() + LINGER
@@ -128,7 +129,6 @@ class Connection:
         # To close a socket with unread input is to reset it (RFC 1122, 4.2.2.13); a reset may overtake replies.
         while socket.socket.recv(self.sock, CHUNK):  # SSLSocket's own refuses input after our end
             pass
-        return None
 
     def _flush(self) -> None:
         """Wait until the peer's system has all replies. Raises ConnectionResetError where the peer has left."""

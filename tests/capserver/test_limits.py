@@ -259,13 +259,15 @@ def test_a_client_that_leaves_the_queue_frees_its_place_and_is_not_counted(tmp_p
 
 def test_a_reply_that_is_late_counts_only_where_the_client_is_still_there(tmp_path: Path) -> None:
     with kit.server("--fault", "delay=1:500", output=tmp_path / "server.log") as server:
-        with connect(server) as gone:
+        with connect(server) as gone, connect(server) as half_closed:
+            for sock in (gone, half_closed):
+                assert ask(sock, b"hello\n") == b"HELLO\n"  # its thread waits for the next line
             gone.sendall(b"hello\n")
-        with connect(server) as half_closed:
             half_closed.sendall(b"hello\n")
+            gone.close()
             half_closed.shutdown(socket.SHUT_WR)
             assert read(half_closed) == b"HELLO\n"
-        assert server.totals() == (1, 2, 0)
+        assert server.totals() == (3, 2, 0)
 
 
 # Idle peers
@@ -474,20 +476,24 @@ def test_lines_beyond_the_memory_cost_their_connections_and_the_others_go_on(tmp
 
 
 def test_without_memory_the_longest_unfinished_lines_go_first(tmp_path: Path) -> None:
-    with short_server(tmp_path / "server", 30_000) as (server, connect), contextlib.ExitStack() as stack:
-        early = [stack.enter_context(connect()) for _ in range(5)]
-        assert_each_is_answered(early)
-        short = stack.enter_context(connect())
-        short.sendall(b"hel")
-        for _ in range(500):  # unfinished lines that take more than there is
-            greedy = stack.enter_context(connect())
-            with contextlib.suppress(ConnectionError):
-                greedy.sendall(b"x" * 60_000)
-        server.says(SHORT)
-        assert_each_is_answered(early)  # while greedy ones stay
-        assert ask(short, b"lo\n") == b"HELLO\n"
-        kit.eventually(lambda: is_served(connect))  # as soon as enough of them have been closed
-        assert_idle(server)
+    with short_server(tmp_path / "server", 30_000) as (server, connect):
+        with contextlib.ExitStack() as stack, connect() as first:
+            assert ask(first, b"hello\n") == b"HELLO\n"
+            quiet = files(server) - 1
+            early = [stack.enter_context(connect()) for _ in range(5)]
+            short = stack.enter_context(connect())
+            short.sendall(b"hel")
+            for number in range(500):  # unfinished lines that take more than there is
+                greedy = stack.enter_context(connect())
+                with contextlib.suppress(ConnectionError):
+                    greedy.sendall(b"x" * 60_000)
+                if number % 5 == 0:
+                    assert_each_is_answered(early)
+            server.says(SHORT)
+            assert ask(short, b"lo\n") == b"HELLO\n"
+            kit.eventually(lambda: is_served(connect))  # while greedy ones stay
+            assert_idle(server)
+        kit.eventually(lambda: files(server) == quiet)  # also those whose thread had no memory to begin with
 
 
 def is_served(connect: Callable[[], socket.socket]) -> bool:
