@@ -100,18 +100,11 @@ class Connection:
         if self.error:
             yield Step(self.error.encode(), "errors", ending="close")
         self.deadline = time.monotonic() + self._idle
-        while received := self._receive():
+        while received := self.sock.recv(CHUNK):
             yield from self.lines.feed(received)
         if not self.ending and (self.has_ended() or not server.stopping.is_set()):  # the end is the peer's own
             yield from self.lines.feed(b"")
         yield Step(ending="close")
-
-    def _receive(self) -> bytes:
-        while True:
-            try:
-                return self.sock.recv(CHUNK)
-            except MemoryError:
-                self._server.make_room("out of memory")
 
     def _end(self, how: str) -> None:
         if how == "reset":

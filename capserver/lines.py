@@ -1,7 +1,8 @@
 """The protocol apart from sockets: what a peer sends goes in, what the server does next comes out."""
 
 import io
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
 from capserver.faults import Faults
@@ -26,18 +27,23 @@ class Lines:
         self.unfinished = bytearray()
         self._limit, self._faults = limit, faults
 
-    def feed(self, received: bytes) -> Iterator[Step]:
-        """Yield the steps that follow from any input, or from its end (b""). Those after an ending do not count."""
+    def feed(self, received: bytes) -> Iterable[Step]:
+        """Return the steps that follow from any input, or from its end (b""). Those after an ending do not count."""
+        if not self.unfinished and received.endswith(b"\n"):
+            return self._answer(received)  # as is mostly so
+        return self._complete(received)
+
+    def _complete(self, received: bytes) -> Iterator[Step]:
         end = received.rfind(b"\n") + 1
         if end or not received:
-            lines = b"".join((self.unfinished, received[:end]))
+            lines = bytes(self.unfinished + received[:end])
             self.unfinished.clear()
             yield from self._answer(lines)
         self.unfinished += received[end:]
         if len(self.unfinished) > self._limit:
             yield self._too_long()
 
-    def _answer(self, lines: bytes) -> Iterator[Step]:
+    def _answer(self, lines: bytes) -> Iterable[Step]:
         """Answer lines together, or one by one where one of them needs a look of its own."""
         count = lines.count(b"\n") or 1  # the last line may have no end
         try:
@@ -45,16 +51,14 @@ class Lines:
         except UnicodeDecodeError:
             reply = b""
         if count > 1 and (not reply or self._faults or len(lines) > self._limit):
-            for line in io.BytesIO(lines):  # which ends lines at LF alone
-                yield from self._answer(line)
-        elif len(lines.removesuffix(b"\n")) > self._limit:
-            yield self._too_long()
-        elif reply and self._faults:
-            yield from self._inject(reply, self._faults)
-        elif reply:
-            yield Step(reply, "answered", count)
-        elif lines:
-            yield Step(b"error: not UTF-8\n", "errors")
+            return itertools.chain.from_iterable(map(self._answer, io.BytesIO(lines)))  # which ends lines at LF alone
+        if len(lines.removesuffix(b"\n")) > self._limit:
+            return [self._too_long()]
+        if reply and self._faults:
+            return self._inject(reply, self._faults)
+        if reply:
+            return [Step(reply, "answered", count)]
+        return [Step(b"error: not UTF-8\n", "errors")] if lines else []
 
     def _too_long(self) -> Step:
         return Step(f"error: line longer than {self._limit} bytes\n".encode(), "errors", ending="close")
