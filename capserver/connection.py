@@ -6,7 +6,7 @@ import socket
 import ssl
 import struct
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -38,7 +38,7 @@ class Connection:
         self.sock, self.peer = sock, peer
         self.faults = Faults(options.fault, options.seed, number) if options.fault else None
         self.lines = Lines(options.max_line, self.faults)
-        self.counts: Counter[str] = Counter()  # of lines answered, errors and faults
+        self.counts: dict[str, int] = defaultdict(int)  # lines answered, errors and faults
         self.deadline = time.monotonic() + GRACE
         self.ending = self.error = ""
         self.has_place = True

@@ -203,6 +203,6 @@ class CapitalizationServer:
     def _counts(self) -> tuple[int, int, str]:
         """Return how many lines were answered, how many were errors, and all else in words."""
         with self._lock:
-            counts = sum((each.counts.copy() for each in self._open), self._closed)
+            counts = sum((Counter(each.counts) for each in self._open), self._closed)
         others = sorted(kind for kind in counts if kind not in ("", "answered", "errors"))
         return counts["answered"], counts["errors"], "".join(f", {counts[kind]} {kind}" for kind in others)

@@ -483,7 +483,7 @@ def test_without_memory_the_longest_unfinished_lines_go_first(tmp_path: Path) ->
             early = [stack.enter_context(connect()) for _ in range(5)]
             short = stack.enter_context(connect())
             short.sendall(b"hel")
-            for number in range(500):  # unfinished lines that take more than there is
+            for number in range(300):  # unfinished lines that take more than there is
                 greedy = stack.enter_context(connect())
                 with contextlib.suppress(ConnectionError):
                     greedy.sendall(b"x" * 60_000)
