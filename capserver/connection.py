@@ -75,18 +75,18 @@ class Connection:
     def _serve(self) -> None:
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a reply in pieces waits for no ACK
         may_have_left = self.has_ended()
-        for step in self._steps():
-            if step.wait:
-                self.deadline = time.monotonic() + step.wait + self._idle
-                self._server.stopping.wait(step.wait)
+        for reply, counts, lines, wait, ending in self._steps():
+            if wait:
+                self.deadline = time.monotonic() + wait + self._idle
+                self._server.stopping.wait(wait)
                 may_have_left = self.has_ended()
-            self.sock.sendall(step.reply)
+            self.sock.sendall(reply)
             if may_have_left:
                 self._flush()
             self.deadline = time.monotonic() + self._idle
-            self.counts[step.counts] += step.lines
-            if step.ending:
-                self._end(step.ending)
+            self.counts[counts] += lines
+            if ending:
+                self._end(ending)
                 break
 
     def _steps(self) -> Iterator[Step]:
