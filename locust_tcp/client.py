@@ -183,7 +183,7 @@ class TcpClient:
             size = 0
             try:
                 if connection.kept:
-                    message, arrived, size = connection.kept.popleft()
+                    message, arrived, size = connection.kept.pop(0)
                 else:
                     message = connection.run(read) if read else connection.read_until()
                     arrived, size = connection.arrived, connection.size

@@ -1,6 +1,5 @@
 """Whose turn it is to use a client: one greenlet at a time, for an exchange or for a scope of several."""
 
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -63,7 +62,7 @@ class Turns:
         self.scope: Scope | None = None
         self._connect = connect
         self._owner: Any = None  # the greenlet whose turn it is
-        self._waiting: deque[Event] = deque()  # one for each greenlet that waits for its turn
+        self._waiting: list[Event] = []  # one for each greenlet that waits for its turn
 
     def __enter__(self) -> Connection | None:
         if self._owner is None:
@@ -115,7 +114,7 @@ class Turns:
 
     def _hand_over(self) -> None:
         """Let the greenlet go on that has waited longest."""
-        self._owner = turn = self._waiting.popleft()
+        self._owner = turn = self._waiting.pop(0)
         turn.set()
 
     def _wait(self, greenlet: Any) -> None:

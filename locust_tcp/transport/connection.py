@@ -9,7 +9,6 @@ stream.py takes the first two, Connection.times the third.
 import errno
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -80,7 +79,7 @@ class Connection:
         self.connected = connected
         self.begun = self.sent = 0.0
         self.received = 0
-        self.kept: deque[Kept] = deque()
+        self.kept: list[Kept] = []
         self.is_over = False
         self.on_close: Callable[[Connection], None] | None = None
         self._stream = connected.stream

@@ -10,7 +10,6 @@ import ssl
 import struct
 import sys
 import time
-from collections import deque
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -75,7 +74,7 @@ class Stream:
         self._tls: Tls | None = None
         self._kernel_times = kernel_times
         self._receive = timestamps.receive if kernel_times else timestamps.receive_untimed
-        self._early: deque[_Early] = deque()
+        self._early: list[_Early] = []
         # One watcher lives as long as the connection, and one timer serves many exchanges. With
         # new ones for each, as gevent's sockets have them, an exchange takes half as long again.
         self._hub = gevent.get_hub()
@@ -281,7 +280,7 @@ class Stream:
 
     def _take_early(self) -> bytes:
         """Return the first piece that was read early."""
-        data, arrived, self.has_ended, self.is_cut = self._early.popleft()
+        data, arrived, self.has_ended, self.is_cut = self._early.pop(0)
         if data:
             self.arrived = arrived
         return data
