@@ -230,7 +230,7 @@ class Stream:
             received = self._tls.decrypt(received)
             self.has_ended = self._tls.has_ended
         elif not received:
-            self.has_ended = True
+            self.has_ended = self.needs_poll = True  # the next poll reports the end
             self.is_cut = self._tls is not None
         return received
 
