@@ -31,7 +31,7 @@ LARGEST = 700_000  # bytes of one picture; a page with several has to load fast
 MARGIN = 12  # CSS pixels below the last thing shown
 EMPTY = 48  # CSS pixels that a chart has below its axis
 FORM_WIDTH = 960  # CSS pixels; on a wider page the form has only wider margins
-ALL_COLUMNS = 1500  # CSS pixels; the table of the load generator is as wide as that, or scrolls
+ALL_COLUMNS = 1500  # CSS pixels; the tables of our tabs are as wide as that, or scroll
 TALL = 3000  # CSS pixels; room for all of the form's options, or all of the steps of no mercy
 
 RUNS = 3  # of each variant that is compared: with fewer nobody can tell what is noise
@@ -146,7 +146,7 @@ def limit(page: Page, picture: Path) -> None:
     show(page, "Limit")
     finding = page.get_by_text("The highest goodput with all thresholds kept")
     expect(finding).to_be_visible(timeout=180_000)
-    page.set_viewport_size({"width": WIDTH, "height": TALL})
+    page.set_viewport_size({"width": ALL_COLUMNS, "height": TALL})
     take(page, picture, page.locator("table"))
 
 
