@@ -27,7 +27,7 @@ from tests.browser import MISSING, WIDTH, chromium, fill, find_chromium, new_pag
 
 PICTURES = Path(__file__).parent
 SHARPNESS = 2  # dots per CSS pixel: text stays crisp on fine screens, and where a picture is shown smaller
-LARGEST = 700_000  # bytes of one picture; a page with several has to load fast
+LARGEST = 1_000_000  # bytes of one picture; a page with several has to load fast
 MARGIN = 12  # CSS pixels below the last thing shown
 EMPTY = 48  # CSS pixels that a chart has below its axis
 FORM_WIDTH = 960  # CSS pixels; on a wider page the form has only wider margins

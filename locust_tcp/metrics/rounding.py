@@ -7,7 +7,7 @@ from collections.abc import Mapping
 # Below each limit in milliseconds, the number of buckets that a millisecond has. Three significant
 # digits from a microsecond up are 900 buckets for each power of ten: at most 8,101 for times up to
 # 1000 seconds, of which a run fills some hundreds.
-_BUCKETS = ((0.01, 100_000), (0.1, 10_000), (1.0, 1000), (10.0, 100), (100.0, 10), (1000.0, 1))
+_BUCKETS = ((0.01, 100_000), (0.1, 10_000), (1.0, 1000), (10.0, 100), (100.0, 10))
 
 
 def three_digits(milliseconds: float) -> float:
@@ -22,8 +22,8 @@ def three_digits(milliseconds: float) -> float:
 # All that three_digits returns up to 10,000 seconds, in ascending order
 _TIMES: list[float] = [
     *(place / 100_000 for place in range(1000)),
-    *(place / scale for scale in (10_000, 1000, 100, 10, 1) for place in range(100, 1000)),
-    *(place * step for step in (10, 100, 1000, 10_000) for place in range(100, 1000)),
+    *(place / scale for scale in (10_000, 1000, 100, 10) for place in range(100, 1000)),
+    *(place * step for step in (1, 10, 100, 1000, 10_000) for place in range(100, 1000)),
 ]
 _PLACES = {time: place for place, time in enumerate(_TIMES)}
 

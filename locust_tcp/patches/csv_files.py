@@ -35,7 +35,12 @@ def _percentile_fields(self: StatsCSV, entry: StatsEntry, use_current: bool = Fa
     current = use_current and entry.use_response_times_cache
     percentile = entry.get_current_response_time_percentile if current else entry.get_response_time_percentile
     nothing = 0 if 0 in entry.response_times else NOT_MEASURED
-    return [percentile(percent) or nothing for percent in self.percentiles_to_report]
+    return [_shown(percentile(percent)) or nothing for percent in self.percentiles_to_report]
+
+
+def _shown(milliseconds: float | None) -> float:
+    rounded = three_digits(milliseconds or 0.0)
+    return int(rounded) if rounded == int(rounded) else rounded  # 10 and not 10.0, as Locust writes it
 
 
 class _MeasuredTimes:
@@ -53,7 +58,7 @@ class _MeasuredTimes:
             if entry.num_requests and not entry.response_times:
                 row[place] = NOT_MEASURED  # requests without a response time did not take 0 ms
             elif row[place]:
-                row[place] = three_digits(row[place])
+                row[place] = _shown(row[place])
         self._writer.writerow(row)
 
 
