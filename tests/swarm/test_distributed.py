@@ -198,7 +198,7 @@ def test_processes_of_one_host_add_up_to_the_servers_totals(tmp_path: Path) -> N
         counts = counted(kit.rows(tmp_path / "run_stats.csv"))
         assert (requests(counts), counts["connect"], counts["failures"]) == server.totals()
     assert counts["connect"] == 10
-    locust.says(r"Load generator: worker \d: Locust ")
+    locust.says(r"Load generator: worker \d: (Locust|Replies) ")
     expect_times_below_a_millisecond(tmp_path / "run_stats.csv")
 
 
@@ -214,7 +214,7 @@ def test_workers_on_other_hosts_add_up_to_the_servers_totals(site: Site, tmp_pat
     counts = counted(kit.rows(tmp_path / "run_stats.csv"))
     assert (requests(counts), counts["connect"], counts["failures"]) == site.server.totals()
     assert counts["connect"] == 11
-    site.master.says(r"Load generator: worker \d: Locust ")
+    site.master.says(r"Load generator: worker \d: (Locust|Replies) ")
     expect_times_below_a_millisecond(tmp_path / "run_stats.csv")
 
 
@@ -258,7 +258,7 @@ def test_each_worker_keeps_the_schedule_of_the_form_and_reports_its_lag(site: Si
         assert 0 < row["shortest"] < 100
         assert row["sent_again"] in (0, "-"), "between two processes of one machine no packet gets lost"
         assert 0 < row["lag_50"] <= row["lag_95"] <= row["lag_99"]
-        assert row["verdict"].startswith("Locust ")
+        assert row["verdict"].startswith(("Locust ", "Replies "))  # the second on a busy machine
         assert row["behind"] != "-", "it is not on a schedule"
         # No machine is too slow for so little, and each user's first request comes within its first gap.
         assert 0.5 * rate <= row["rate"] / row["users"] <= rate + 1 / row["seconds"] + 0.1
