@@ -182,7 +182,7 @@ def test_the_sample_works_once_its_two_places_are_filled_in(tmp_path: Path) -> N
         text = fill_in(text, 2, r'connection.sendall(b"hello\n"); return connection.makefile("rb").readline()')
         mine = tmp_path / "mine.py"
         mine.write_text(text)
-        options = ("-f", mine, "--headless", "--users", "3", "--spawn-rate", "3")
+        options = ("-f", mine, "--headless", "--users", "3", "--spawn-rate", "3", "--stop-timeout", "5")
         with kit.program(kit.LOCUST, *options, output=tmp_path / "log") as locust:
             locust.says(r"^SAMPLE +connect +3 ")
             locust.says(r"^SAMPLE +request +[1-9]")
