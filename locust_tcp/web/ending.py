@@ -9,7 +9,7 @@ from locust.env import Environment
 from locust_tcp.web.tabs import add_script
 
 # The page's own script begins after this one. It repeats its questions with setInterval, every 2 and 5 seconds.
-# What a component asks that is no longer shown raises an error, and is of no use.
+# The request of a component that is no longer shown raises an error, which is ignored.
 SCRIPT = """
 (() => {
   const seconds = [1, 5];  // the listeners of test_stop take moments; those that write files take longer
